@@ -1,0 +1,127 @@
+"""Arrays and devices: the same code on NumPy (CPU) and CuPy (GPU).
+
+An op asks `xp(x)` for the module that made its argument and calls that module's functions, so a formula written once runs
+wherever its data lies. Data changes sides at exactly two places, `to_device` and `to_host`; nothing moves by itself. CuPy is
+imported only when somebody asks for the GPU, and this is the only file (with the GPU kernels) that names it.
+
+Random numbers come from named streams made from one seed (`seed`, `stream`). They are always drawn by NumPy on the host, so a
+run on the GPU sees the same initial weights, batches and latents as the run on the CPU.
+"""
+
+import sys
+import warnings
+import zlib
+
+import numpy as np
+
+
+def xp(*arrays):
+    """The array module, `numpy` or `cupy`, of the first argument that is an array of either; `numpy` for plain numbers."""
+    for x in arrays:
+        kind = type(x)
+        if kind is np.ndarray:
+            return np
+        if kind.__module__.partition(".")[0] == "cupy":
+            return sys.modules["cupy"]
+    return np
+
+
+# ------------------------------------------------------------------------------------------------ devices
+
+class DeviceError(RuntimeError):
+    """The GPU was asked for and cannot be used; the message gives the reason and what to install."""
+
+
+def _load_cupy():
+    """CuPy, after it has *run* a kernel: importing it succeeds on machines without any GPU and proves nothing."""
+    try:
+        import cupy
+        a = cupy.ones((2, 2), dtype="float32")
+        if float((a @ a + 1).sum()) != 12.0:         # an elementwise kernel, a reduction and cuBLAS
+            raise RuntimeError("a test product came out wrong")
+    except Exception as e:                            # every layer below has exceptions of its own
+        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
+        raise DeviceError(f"no usable GPU ({reason}); install CuPy for your CUDA version, "
+                          "pip install cupy-cuda13x (or cupy-cuda12x), or use --device cpu") from e
+    return cupy
+
+
+def pick_device(name="auto"):
+    """Turn 'auto', 'cpu' or 'gpu' into 'cpu' or 'gpu'.
+
+    'auto' takes the GPU where one works and otherwise the CPU, and says so once. 'gpu' raises `DeviceError` where none works.
+    """
+    if name not in ("auto", "cpu", "gpu"):
+        raise ValueError(f"device: expected 'auto', 'cpu' or 'gpu', got {name!r}")
+    if name == "cpu":
+        return "cpu"
+    try:
+        _load_cupy()
+        return "gpu"
+    except DeviceError as e:
+        if name == "gpu":
+            raise
+        if "cupy" in sys.modules:                     # CuPy is installed, so the user may well have expected it to work
+            warnings.warn(f"running on the CPU: {e}", stacklevel=2)
+        return "cpu"
+
+
+def gpu_name():
+    """What the GPU calls itself, with CuPy's and CUDA's versions."""
+    cupy = _load_cupy()
+    runtime = cupy.cuda.runtime
+    return (f"{runtime.getDeviceProperties(0)['name'].decode()}, CuPy {cupy.__version__}, "
+            f"CUDA {runtime.runtimeGetVersion() // 1000}.{runtime.runtimeGetVersion() % 1000 // 10}")
+
+
+def device_of(x):
+    """'cpu' or 'gpu': where the array x lies."""
+    return "cpu" if xp(x) is np else "gpu"
+
+
+def to_device(x, device):
+    """The array x on `device` ('cpu' or 'gpu'): x itself if it is there already, else a copy."""
+    if device_of(x) == device:
+        return x
+    return _load_cupy().asarray(x) if device == "gpu" else to_host(x)
+
+
+def to_host(x):
+    """The array x as a NumPy array: x itself if it is one already, else a copy."""
+    return x if xp(x) is np else x.get()
+
+
+# ------------------------------------------------------------------------------------------------ random streams
+
+_seed = 0
+_streams = {}
+
+
+def seed(value):
+    """Restart every random stream from one seed (an integer ≥ 0). A program that does not call it runs with seed 0."""
+    global _seed
+    if not isinstance(value, (int, np.integer)) or value < 0:
+        raise ValueError(f"seed: expected an integer >= 0, got {value!r}")
+    _seed = int(value)
+    _streams.clear()
+
+
+def stream(name):
+    """The `numpy.random.Generator` of this name, e.g. 'init', 'batch', 'latent', 'dropout'.
+
+    Each name has a stream of its own, so drawing one more dropout mask does not change which batch comes next.
+    """
+    if name not in _streams:
+        _streams[name] = np.random.default_rng([_seed, zlib.crc32(name.encode())])
+    return _streams[name]
+
+
+def stream_states():
+    """The state of every stream in use, as plain dicts of integers and strings: what a checkpoint stores."""
+    return {name: s.bit_generator.state for name, s in _streams.items()}
+
+
+def restore_streams(states):
+    """Continue every stream where `stream_states` left it."""
+    for name, state in states.items():
+        stream(name).bit_generator.state = state

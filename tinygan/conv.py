@@ -1,0 +1,162 @@
+"""Convolution, its two adjoints, pooling and upsampling.
+
+Images are (N, H, W, C), weights (kh, kw, C_in, C_out). A convolution cuts the image into windows, one per output pixel, and takes
+the inner product of every window with every filter (the cross-correlation that deep learning calls convolution):
+
+    y[n, i, j, o] = Σ_{u, v, c} x[n, i s + u d − p, j s + v d − p, c] w[u, v, c, o]         stride s, padding p, dilation d
+
+Together with a third array g in y's shape this makes one number, linear in each of the three:
+
+    T(x, w, g) = Σ_{n, i, j, o} g[n, i, j, o] y[n, i, j, o]
+
+Its three partial derivatives are all there is to know:
+
+    ∂T/∂g = conv2d(x, w)            the convolution itself
+    ∂T/∂x = conv2d_input(g, w)      the transposed convolution: image from features, a generator's upsampling layer
+    ∂T/∂w = conv2d_weight(x, g)     the weight gradient
+
+and the rules of each op are the other two ops, because T is linear in each argument. Six one-line rules, and every order of
+derivative follows. (Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning", has the pictures.)
+
+`stride`, `padding` and `dilation` are integers or pairs (vertical, horizontal).
+"""
+
+import math
+
+from .autograd import op
+from .backend import xp
+from .ops import broadcast_to, max, mean, pad
+
+
+def pair(value, name="value", least=1):
+    """(v, v) of an integer v, or the pair itself; every entry an integer ≥ least."""
+    both = (value, value) if not isinstance(value, (tuple, list)) else tuple(value)
+    if len(both) != 2 or not all(isinstance(v, int) and v >= least for v in both):
+        raise ValueError(f"{name}: expected an integer >= {least} or a pair of them, got {value!r}")
+    return both
+
+
+def output_size(size, kernel, stride=1, padding=0, dilation=1):
+    """(Ho, Wo) of a convolution or pooling over images of (H, W): ⌊(H + 2p − d (k − 1) − 1) / s⌋ + 1."""
+    out = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1
+                for n, k, s, p, d in zip(size, kernel, pair(stride, "stride"), pair(padding, "padding", 0),
+                                         pair(dilation, "dilation"), strict=True))
+    if any(n < 1 for n in out):
+        raise ValueError(f"kernel {tuple(kernel)} with dilation {dilation} does not fit into an image of {tuple(size)} "
+                         f"with padding {padding}; use a smaller kernel or more padding")
+    return out
+
+
+
+# ------------------------------------------------------------------------------------------------ windows
+
+
+@op
+def unfold(x, *, kernel, stride=1, padding=0, dilation=1):
+    """All windows of x (N, H, W, C) → (N, Ho, Wo, kh, kw, C)      x̄ = fold(ȳ)      (a view of the padded image)"""
+    (sh, sw), (ph, pw), (dh, dw) = pair(stride), pair(padding, least=0), pair(dilation)
+    ho, wo = output_size(x.shape[1:3], kernel, stride, padding, dilation)
+    if ph or pw:
+        x = xp(x).pad(x, ((0, 0), (ph, ph), (pw, pw), (0, 0)))
+    n, h, w, c = x.strides
+    return xp(x).lib.stride_tricks.as_strided(
+        x, (x.shape[0], ho, wo, *kernel, x.shape[3]), (n, h * sh, w * sw, h * dh, w * dw, c))
+unfold.vjps(lambda g, y, x, kernel, stride=1, padding=0, dilation=1:
+            fold(g, size=x.shape[1:3], stride=stride, padding=padding, dilation=dilation))
+
+
+@op
+def fold(v, *, size, stride=1, padding=0, dilation=1):
+    """The adjoint of unfold: add windows (N, Ho, Wo, kh, kw, C) back where they came from → (N, H, W, C)      v̄ = unfold(ȳ)"""
+    (sh, sw), (ph, pw), (dh, dw) = pair(stride), pair(padding, least=0), pair(dilation)
+    n, ho, wo, kh, kw, c = v.shape
+    h, w = size
+    x = xp(v).zeros((n, h + 2 * ph, w + 2 * pw, c), dtype=v.dtype)
+    for i in range(kh):
+        for j in range(kw):
+            x[:, i * dh:i * dh + sh * ho:sh, j * dw:j * dw + sw * wo:sw] += v[:, :, :, i, j]
+    return x[:, ph:ph + h, pw:pw + w]
+fold.vjps(lambda g, y, v, size, stride=1, padding=0, dilation=1:
+          unfold(g, kernel=v.shape[3:5], stride=stride, padding=padding, dilation=dilation))
+
+
+# ------------------------------------------------------------------------------------------------ the convolution trio
+
+
+def _check(name, ok, message):
+    if not ok:
+        raise ValueError(f"{name}: {message}")
+
+
+@op
+def conv2d(x, w, *, stride=1, padding=0, dilation=1):
+    """y = ∂T/∂g: (N, H, W, C) * (kh, kw, C, O) → (N, Ho, Wo, O)      x̄ = conv2d_input(ȳ, w)      w̄ = conv2d_weight(x, ȳ)"""
+    _check("conv2d", x.ndim == 4 and w.ndim == 4 and x.shape[3] == w.shape[2],
+           f"expected images (N, H, W, C) and weights (kh, kw, C, O) with the same C, got {x.shape} and {w.shape}")
+    v = unfold(x, kernel=w.shape[:2], stride=stride, padding=padding, dilation=dilation)
+    n, ho, wo = v.shape[:3]
+    o = w.shape[3]
+    return (v.reshape(n * ho * wo, -1) @ w.reshape(-1, o)).reshape(n, ho, wo, o)
+
+
+@op
+def conv2d_input(g, w, *, size, stride=1, padding=0, dilation=1):
+    """y = ∂T/∂x: (N, Ho, Wo, O) * (kh, kw, C, O) → (N, H, W, C), (H, W) = size      ḡ = conv2d(ȳ, w)   w̄ = conv2d_weight(ȳ, g)"""
+    _check("conv2d_input", g.ndim == 4 and w.ndim == 4 and g.shape[3] == w.shape[3],
+           f"expected features (N, Ho, Wo, O) and weights (kh, kw, C, O) with the same O, got {g.shape} and {w.shape}")
+    _check("conv2d_input", g.shape[1:3] == output_size(size, w.shape[:2], stride, padding, dilation),
+           f"features of {g.shape[1:3]} do not come from an image of {tuple(size)} with kernel {w.shape[:2]}, "
+           f"stride {stride}, padding {padding}, dilation {dilation}")
+    n, ho, wo, o = g.shape
+    v = (g.reshape(-1, o) @ w.reshape(-1, o).T).reshape(n, ho, wo, *w.shape[:3])
+    return fold(v, size=size, stride=stride, padding=padding, dilation=dilation)
+
+
+@op
+def conv2d_weight(x, g, *, kernel, stride=1, padding=0, dilation=1):
+    """y = ∂T/∂w: (N, H, W, C) * (N, Ho, Wo, O) → (kh, kw, C, O), (kh, kw) = kernel    x̄ = conv2d_input(g, ȳ)   ḡ = conv2d(x, ȳ)"""
+    _check("conv2d_weight", x.ndim == 4 and g.ndim == 4 and x.shape[0] == g.shape[0] and
+           g.shape[1:3] == output_size(x.shape[1:3], kernel, stride, padding, dilation),
+           f"features {g.shape} do not come from images {x.shape} with kernel {tuple(kernel)}, "
+           f"stride {stride}, padding {padding}, dilation {dilation}")
+    v = unfold(x, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+    n, ho, wo = v.shape[:3]
+    o = g.shape[3]
+    return (v.reshape(n * ho * wo, -1).T @ g.reshape(-1, o)).reshape(*kernel, x.shape[3], o)
+
+
+conv2d.vjps(
+    lambda g, y, x, w, **how: conv2d_input(g, w, size=x.shape[1:3], **how),
+    lambda g, y, x, w, **how: conv2d_weight(x, g, kernel=w.shape[:2], **how))
+conv2d_input.vjps(
+    lambda g, y, f, w, size, **how: conv2d(g, w, **how),
+    lambda g, y, f, w, size, **how: conv2d_weight(g, f, kernel=w.shape[:2], **how))
+conv2d_weight.vjps(
+    lambda g, y, x, f, kernel, **how: conv2d_input(f, g, size=x.shape[1:3], **how),
+    lambda g, y, x, f, kernel, **how: conv2d(x, g, **how))
+
+
+# ------------------------------------------------------------------------------------------------ pooling and upsampling
+# Built from ops that have rules, so they need none of their own.
+
+
+def max_pool2d(x, kernel, stride=None, padding=0):
+    """The maximum of each window (N, H, W, C) → (N, Ho, Wo, C); ties share the gradient. The padding never wins (it is −inf)."""
+    kernel, (ph, pw) = pair(kernel, "kernel"), pair(padding, "padding", 0)
+    if ph or pw:
+        x = pad(x, widths=((0, 0), (ph, ph), (pw, pw), (0, 0)), value=-math.inf)
+    return max(unfold(x, kernel=kernel, stride=stride or kernel), axis=(3, 4))
+
+
+def avg_pool2d(x, kernel, stride=None, padding=0):
+    """The mean of each window (N, H, W, C) → (N, Ho, Wo, C), zeros of the padding included."""
+    kernel = pair(kernel, "kernel")
+    return mean(unfold(x, kernel=kernel, stride=stride or kernel, padding=padding), axis=(3, 4))
+
+
+def upsample(x, factor=2):
+    """Every pixel repeated factor × factor times: (N, H, W, C) → (N, H·fh, W·fw, C)."""
+    fh, fw = pair(factor, "factor")
+    n, h, w, c = x.shape
+    x = broadcast_to(x.reshape((n, h, 1, w, 1, c)), shape=(n, h, fh, w, fw, c))
+    return x.reshape((n, h * fh, w * fw, c))

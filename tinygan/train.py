@@ -1,0 +1,129 @@
+"""The two-player loop: a discriminator D that tells real from fake, and a generator G that learns by being told.
+
+One step, on a batch x of real samples and latents z ~ N(0, 1):
+
+    fake = G(z)                                    once; both players use it
+    D:  θ_D ← θ_D − η ∂L_D(D(x), D(fake)) / ∂θ_D    fake enters as plain data, so nothing flows back into G
+    G:  θ_G ← θ_G − η ∂L_G(D(fake)) / ∂θ_G          fake enters with its history; D's weight gradients are never computed
+
+Real and fake go through D in two separate batches, so that its BatchNorm never mixes their statistics.
+"""
+
+import math
+
+import numpy as np
+
+from . import losses
+from .autograd import grad, no_grad
+from .backend import device_of, stream, to_device, to_host, xp
+from .optim import EMA, Adam
+
+
+class Diverged(ArithmeticError):
+    """A loss became NaN or infinite; the message names the player and the step."""
+
+
+def wgan_gp(weight=10.0):
+    """The penalty of WGAN-GP, weight · E (‖∇D‖ − 1)² between real and fake, as a function (D, real, fake) → scalar."""
+    return lambda d, real, fake: weight * losses.gradient_penalty(d, losses.interpolate(real, fake), center=1.0)
+
+
+def r1(gamma=1.0):
+    """R1, γ/2 · E ‖∇D‖² at real samples (Mescheder et al. 2018), as a function (D, real, fake) → scalar."""
+    return lambda d, real, fake: gamma / 2 * losses.gradient_penalty(d, real, center=0.0)
+
+
+class GAN:
+    """A generator and a discriminator at play, with their optimisers.
+
+    latent: size of z. loss: a name from `losses.LOSSES` or a `losses.Loss`. penalty: None or a function (D, real, fake) → scalar
+    added to L_D, such as `wgan_gp()`. lr: one learning rate, or a pair (D's, G's). average: a second generator of the same
+    build, which follows the first as an exponential moving average (`EMA`), or None.
+    """
+
+    def __init__(self, generator, discriminator, latent, *, loss="non-saturating", penalty=None, lr=2e-4, betas=(0.5, 0.999),
+                 average=None, decay=0.999):
+        if isinstance(loss, str) and loss not in losses.LOSSES:
+            raise ValueError(f"loss: expected one of {', '.join(losses.LOSSES)}, got {loss!r}")
+        self.g, self.d, self.latent, self.penalty = generator, discriminator, latent, penalty
+        self.loss = losses.LOSSES[loss] if isinstance(loss, str) else loss
+        lr_d, lr_g = lr if isinstance(lr, tuple) else (lr, lr)
+        self.opt_g, self.opt_d = Adam(generator.parameters(), lr_g, betas), Adam(discriminator.parameters(), lr_d, betas)
+        self.device = device_of(self.opt_g.params[0].data)
+        self.average = EMA(generator, average, decay) if average is not None else None
+        self.steps = 0
+
+    def latents(self, n, name="latent"):
+        """n latents (n, latent) ~ N(0, 1) on the networks' device, from the random stream of this name."""
+        return to_device(stream(name).standard_normal((n, self.latent), dtype=np.float32), self.device)
+
+    def step(self, real):
+        """One update of each player on real samples (N, ...). Returns the two losses and D's logits, as arrays on the device."""
+        fake = self.g(self.latents(len(real)))
+
+        d_real, d_fake = self.d(real), self.d(fake.data)
+        loss_d = self.loss.discriminator(d_real, d_fake)
+        if self.penalty is not None:
+            loss_d = loss_d + self.penalty(self.d, real, fake.data)
+        self.opt_d.step(grad(loss_d, self.opt_d.params))
+
+        loss_g = self.loss.generator(self.d(fake))
+        self.opt_g.step(grad(loss_g, self.opt_g.params))
+        if self.average is not None:
+            self.average.step()
+        self.steps += 1
+        return loss_d.data, loss_g.data, d_real.data, d_fake.data
+
+    def sample(self, z):
+        """Samples for latents z, as a NumPy array, from the averaged generator if there is one, in evaluation mode."""
+        g = self.g if self.average is None else self.average.module
+        training = g.training
+        g.eval()
+        with no_grad():
+            out = g(to_device(z, self.device)).data
+        g.train(training)
+        return to_host(out)
+
+    def score(self, x):
+        """D's probability σ(logit) that each of x is real, as a NumPy array (N,), in evaluation mode."""
+        training = self.d.training
+        self.d.eval()
+        with no_grad():
+            d = to_host(self.d(to_device(x, self.device)).data).reshape(-1)
+        self.d.train(training)
+        return np.exp(-np.logaddexp(-d, 0))
+
+    def parts(self):
+        """What a checkpoint holds: {name: object with state_dict and load_state_dict}."""
+        parts = {"generator": self.g, "discriminator": self.d, "opt_g": self.opt_g, "opt_d": self.opt_d}
+        return parts if self.average is None else {**parts, "average": self.average.module}
+
+
+def batches(x, size):
+    """Endless random batches of the array x (N, ...), drawn with replacement where x lies: only the indices are moved."""
+    if not 1 <= size <= len(x):
+        raise ValueError(f"batch size: expected 1..{len(x)} (the size of the data set), got {size}")
+    while True:
+        yield x[to_device(stream("batch").integers(len(x), size=size), device_of(x))]
+
+
+def row(gan, results):
+    """The numbers worth logging of one step's results: losses, and D's mean σ(logit) on real and on fake samples.
+
+    This is where a GPU run waits for its kernels. Raises `Diverged` if a loss is not finite.
+    """
+    loss_d, loss_g, d_real, d_fake = (to_host(xp(r).asarray(r)) for r in results)
+    for name, value in (("discriminator", loss_d), ("generator", loss_g)):
+        if not math.isfinite(value):
+            raise Diverged(f"the {name}'s loss is {float(value)} at step {gan.steps}; try a smaller learning rate")
+    p_real, p_fake = (float(np.exp(-np.logaddexp(-d.astype(np.float64), 0)).mean()) for d in (d_real, d_fake))
+    return {"step": gan.steps, "d_loss": float(loss_d), "g_loss": float(loss_g), "d_real": p_real, "d_fake": p_fake}
+
+
+def fit(gan, x, steps, batch_size=64, on_step=None):
+    """Play until `steps` steps are done in all; on_step(gan, results) runs after each and may return True to stop early."""
+    data = batches(x, batch_size)
+    while gan.steps < steps:
+        results = gan.step(next(data))
+        if on_step is not None and on_step(gan, results):
+            break
