@@ -19,7 +19,7 @@ class CheckpointError(ValueError):
 
 
 def write_atomically(path, write):
-    """Call write(file) on a temporary file in the same folder, then rename it to `path`: readers see the old file or the new one."""
+    """Call write(file) on a temporary file in the same folder, then rename it to `path`: old file or new, never half."""
     folder = os.path.dirname(os.path.abspath(path))
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
     try:

@@ -1,6 +1,6 @@
 """The two-player objectives, written as their formulas.
 
-D gives one number per sample, a logit d; its probability that the sample is real is σ(d), but no loss ever sees that probability:
+D gives one number per sample, a logit d. Its probability that the sample is real is σ(d), but no loss ever sees it:
 log σ(d) = −softplus(−d) and log(1 − σ(d)) = −softplus(d) are exact for every d. d_real = D(x), d_fake = D(G(z)). Both players minimise.
 
 | name           | L_D                                          | L_G                      |
@@ -9,7 +9,7 @@ log σ(d) = −softplus(−d) and log(1 − σ(d)) = −softplus(d) are exact fo
 | non-saturating | the same                                     | −E log σ(d_fake)         | the same, section 3
 | least-squares  | ½ E (d_real − 1)² + ½ E d_fake²              | ½ E (d_fake − 1)²        | Mao et al. 2017, eq. 9
 | wasserstein    | E d_fake − E d_real                          | −E d_fake                | Arjovsky et al. 2017, eq. 2
-| hinge          | E max(0, 1 − d_real) + E max(0, 1 + d_fake)  | −E d_fake                | Lim & Ye 2017; Miyato et al. 2018, eq. 16
+| hinge          | E max(0, 1 − d_real) + E max(0, 1 + d_fake)  | −E d_fake                | Lim & Ye 2017
 
 Minimax saturates: while D rejects all fakes, the slope of log(1 − σ(d)) vanishes and G learns nothing. "wasserstein" needs a critic
 that is kept smooth, by `gradient_penalty`.

@@ -5,7 +5,7 @@ Generators map latents (N, latent), drawn from N(0, 1), to data; discriminators 
 
 import math
 
-from .nn import (BatchNorm, Conv2d, ConvTranspose2d, Flatten, LeakyReLU, Linear, ReLU, Reshape, Sequential, Tanh, normal_)
+from .nn import BatchNorm, Conv2d, ConvTranspose2d, Flatten, LeakyReLU, Linear, ReLU, Reshape, Sequential, Tanh, normal_
 
 
 def mlp_generator(latent=16, shape=(2,), hidden=(128, 128)):

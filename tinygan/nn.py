@@ -145,7 +145,7 @@ def uniform(shape, fan_in, name):
 
 
 def normal_(module, std=0.02):
-    """DCGAN's initialisation, in place: weights N(0, std²), BatchNorm scales N(1, std²), biases 0 (Radford et al. 2016, section 4)."""
+    """DCGAN's initialisation, in place: weights N(0, std²), BatchNorm scales N(1, std²), biases 0 (Radford et al. 2016, sec. 4)."""
     for m in module.modules():
         for name, p in vars(m).items():
             if isinstance(p, Parameter):
@@ -248,7 +248,7 @@ class Embedding(Module):
 
 
 class _Norm(Module):
-    """y = (x − μ) / √(σ² + ε) · weight + bias, weight and bias one number per channel. Subclasses say over which axes μ and σ² run."""
+    """y = (x − μ) / √(σ² + ε) · weight + bias, both one number per channel. Subclasses say over which axes μ and σ² run."""
 
     def __init__(self, features, eps=1e-5):
         _positive(type(self).__name__, features=features)

@@ -114,7 +114,8 @@ class Run:
         run = cls(folder, config, dataset)
         os.makedirs(folder, exist_ok=True)
         if os.path.exists(run.path("config.json")) and not force:
-            raise ValueError(f"{folder} already holds a run; go on with it (--resume), replace it (--force) or choose another (--out)")
+            raise ValueError(f"{folder} already holds a run: go on with it (--resume), replace it (--force) "
+                             "or choose another folder (--out)")
         text = json.dumps({**dataclasses.asdict(config), "shape": dataset.x.shape[1:]}, indent=2) + "\n"
         checkpoint.write_atomically(run.path("config.json"), lambda f: f.write(text.encode()))
         return run
@@ -194,7 +195,7 @@ class Run:
 
 
 class Interruption:
-    """Within this block, Ctrl-C and SIGTERM are noted in `.signal` instead of stopping the program; a second one stops it at once."""
+    """Within this block Ctrl-C and SIGTERM are noted in `.signal` instead of stopping the program; a second one stops it."""
 
     signal = None
 
