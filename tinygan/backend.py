@@ -8,6 +8,7 @@ Random numbers come from named streams made from one seed (`seed`, `stream`). Th
 run on the GPU sees the same initial weights, batches and latents as the run on the CPU.
 """
 
+import ctypes
 import sys
 import warnings
 import zlib
@@ -24,6 +25,26 @@ def xp(*arrays):
         if kind.__module__.partition(".")[0] == "cupy":
             return sys.modules["cupy"]
     return np
+
+
+def _keep_freed_memory():
+    """Ask glibc to keep freed arrays in the process instead of handing their pages back to the kernel.
+
+    A training step frees and allocates the same sizes over and over, and every fresh page costs a fault (about 4 µs measured on a
+    virtual machine): without this, a chain of elementwise operations on (64, 14, 14, 64) arrays took 24 ms, with it 4 ms. The price
+    is that the process keeps its peak memory until it ends. Elsewhere than on glibc this does nothing.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    trim_threshold, mmap_max, arena_max = -1, -4, -8            # names and numbers of <malloc.h>
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, 2 ** 31 - 1)
+    mallopt(arena_max, 1)
+
+
+_keep_freed_memory()
 
 
 # ------------------------------------------------------------------------------------------------ devices

@@ -62,7 +62,7 @@ def save(path, parts, info):
 def load(path):
     """Read a file made by `save`: ({part: {name: array}}, info). Raises `CheckpointError`."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         info = json.loads(str(arrays.pop("info")))
     except FileNotFoundError:
@@ -81,11 +81,14 @@ def load(path):
 
 
 def restore(path, parts, objects):
-    """Hand each part of a loaded checkpoint to the object of that name, by load_state_dict. Raises `CheckpointError`."""
+    """Hand each part of a loaded checkpoint to the object of that name, by load_state_dict: all of them, or `CheckpointError`."""
+    before = {name: target.state_dict() for name, target in objects.items()}
     for name, target in objects.items():
-        if name not in parts:
-            raise CheckpointError(f"{path}: has no part {name!r}, only {sorted(parts)}")
         try:
+            if name not in parts:
+                raise ValueError(f"the file has only {sorted(parts)}")
             target.load_state_dict(parts[name])
-        except ValueError as e:
+        except (ValueError, TypeError, KeyError) as e:
+            for n, state in before.items():
+                objects[n].load_state_dict(state)
             raise CheckpointError(f"{path}: part {name!r} does not fit: {e}") from None

@@ -4,6 +4,7 @@ import argparse
 import os
 import platform
 import sys
+import warnings
 
 import numpy as np
 
@@ -45,13 +46,6 @@ def number(kind, low, high=None, above=False):
     return parse
 
 
-def data_name(text):
-    """An argparse type: one of the data sets, or folder:PATH."""
-    if text not in data.CHOICES and not text.startswith("folder:"):
-        raise argparse.ArgumentTypeError(f"expected one of {', '.join(data.CHOICES)}, got {text!r}")
-    return text
-
-
 def parser():
     """The whole command line."""
     root = Parser(prog="tinygan", description="Train small GANs, from scratch, on NumPy or CuPy.")
@@ -63,8 +57,8 @@ def parser():
 
     def default(name):
         return ", ".join(f"{v[name]} for {k}" for k, v in DEFAULTS.items())
-    t.add_argument("--data", type=data_name, default="digits", metavar="NAME",
-                   help="digits, mnist, ring, grid, swissroll or folder:PATH (default: digits)")
+    t.add_argument("--data", default="digits", metavar="NAME",
+                   help=f"{data.CHOICES} (default: digits)")
     t.add_argument("--model", choices=["mlp", "conv"], help="default: conv for images, mlp for 2-D points")
     t.add_argument("--loss", choices=list(LOSSES), default="non-saturating",
                    help="default: non-saturating; wasserstein adds the gradient penalty of WGAN-GP")
@@ -160,6 +154,7 @@ def info(args):
 def main(argv=None):
     """Entry point of the command. Returns the exit status."""
     args = parser().parse_args(argv)
+    warnings.formatwarning = lambda message, *where: f"tinygan: {message}\n"      # one line, without the source code
     try:
         return {"train": train, "sample": sample, "info": info}[args.command](args)
     except (data.DownloadError, Diverged) as e:
@@ -167,7 +162,7 @@ def main(argv=None):
     except (ValueError, CheckpointError, backend.DeviceError, FileNotFoundError, NotADirectoryError, FileExistsError,
             PermissionError, IsADirectoryError) as e:
         status, message = 2, e
-    except OSError as e:                                    # a full disk and the like
+    except (OSError, MemoryError) as e:                     # a full disk and the like
         status, message = 1, e
     except KeyboardInterrupt:
         status, message = 130, "interrupted"

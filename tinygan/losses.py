@@ -1,7 +1,8 @@
 """The two-player objectives, written as their formulas.
 
 D gives one number per sample, a logit d. Its probability that the sample is real is σ(d), but no loss ever sees it:
-log σ(d) = −softplus(−d) and log(1 − σ(d)) = −softplus(d) are exact for every d. d_real = D(x), d_fake = D(G(z)). Both players minimise.
+log σ(d) = −softplus(−d) and log(1 − σ(d)) = −softplus(d) are exact for every d. d_real = D(x), d_fake = D(G(z)). Both players
+minimise.
 
 | name           | L_D                                          | L_G                      |
 |----------------|----------------------------------------------|--------------------------|
@@ -79,7 +80,7 @@ def bce_with_logits(logits, target):
                          "(broadcasting (N, 1) against (N,) would compare every sample with every other)")
     if not ((target >= 0) & (target <= 1)).all():
         raise ValueError("bce_with_logits: targets must be in [0, 1]")
-    return (softplus(logits) - target * logits).mean()
+    return (softplus(logits) - target.astype(logits.dtype) * logits).mean()
 
 
 def cross_entropy(logits, labels):
@@ -87,5 +88,7 @@ def cross_entropy(logits, labels):
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(f"cross_entropy: expected logits (N, K) and N integer labels, got {logits.shape} and "
                          f"{labels.shape} {labels.dtype}")
+    if not ((labels >= 0) & (labels < logits.shape[1])).all():
+        raise ValueError(f"cross_entropy: labels must be in 0..{logits.shape[1] - 1}, got {labels.min()}..{labels.max()}")
     rows = xp(labels).arange(labels.shape[0])
     return -log_softmax(logits)[rows, labels].mean()

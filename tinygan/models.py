@@ -33,7 +33,7 @@ def _levels(size):
     while size > 7 and size % 2 == 0:
         size, times = size // 2, times + 1
     if times == 0 or size > 7:
-        raise ValueError(f"a convolutional network needs an image size of (3..7) · 2ⁿ with n >= 1, got {size * 2 ** times}; "
+        raise ValueError(f"a convolutional network needs an image size of (4..7) · 2ⁿ with n >= 1, got {size * 2 ** times}; "
                          "try 28, 32 or 64")
     return times, size
 

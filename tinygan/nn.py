@@ -48,7 +48,7 @@ class Module:
         for name, v in vars(self).items():
             if isinstance(v, Module):
                 yield from v._slots(f"{prefix}{name}.")
-            elif isinstance(v, Tensor) or hasattr(v, "dtype"):
+            elif isinstance(v, Tensor) or hasattr(v, "dtype") and hasattr(v, "__setitem__"):     # a NumPy number is no state
                 yield prefix + name, self, name
 
     def named_parameters(self):
@@ -78,14 +78,16 @@ class Module:
         missing, unexpected = sorted(slots.keys() - state.keys()), sorted(state.keys() - slots.keys())
         if missing or unexpected:
             raise ValueError(f"load_state_dict: missing {missing}, unexpected {unexpected}")
+        arrays = {}
         for name, (owner, attribute) in slots.items():
-            if state[name].shape != getattr(owner, attribute).shape:
-                raise ValueError(f"load_state_dict: {name} has shape {state[name].shape}, "
-                                 f"expected {getattr(owner, attribute).shape}")
+            v = getattr(owner, attribute)
+            arrays[name] = np.asarray(state[name], dtype=v.dtype)
+            if arrays[name].shape != v.shape:
+                raise ValueError(f"load_state_dict: {name} has shape {arrays[name].shape}, expected {v.shape}")
         for name, (owner, attribute) in slots.items():
             v = getattr(owner, attribute)
             target = v.data if isinstance(v, Tensor) else v
-            target[...] = to_device(np.asarray(state[name], dtype=target.dtype), device_of(target))
+            target[...] = to_device(arrays[name], device_of(target))
             if isinstance(v, Tensor):
                 v.touch()
 
@@ -124,6 +126,8 @@ class Sequential(Module):
 
     def __init__(self, *layers):
         for i, layer in enumerate(layers):
+            if not isinstance(layer, Module):
+                raise TypeError(f"Sequential: layer {i} must be a Module, got {layer!r}")
             setattr(self, str(i), layer)
 
     def __getitem__(self, i):
@@ -308,6 +312,11 @@ class InstanceNorm(_Norm):
     """Normalise each channel of each image over its pixels: (N, H, W, C) (Ulyanov et al. 2016)."""
 
     axis = (1, 2)
+
+    def _channels(self, x):
+        super()._channels(x)
+        if x.ndim != 4:
+            raise ValueError(f"InstanceNorm: expected images (N, H, W, C), got {x.shape}")
 
 
 # ------------------------------------------------------------------------------------------------ layers without weights

@@ -13,10 +13,15 @@ import numpy as np
 from .backend import device_of, to_device, to_host, xp
 
 
-class Optimizer:
-    """Base: holds the parameters and checks what it is given. Subclasses define `update(θ, g, slots)` for one parameter.
+BLOCK = 1 << 16         # numbers updated at a time: parameter, gradient and moments of a block fit into the core's cache
 
-    `slots` is how many arrays of θ's shape the method remembers between steps (moments), all starting at 0.
+
+class Optimizer:
+    """Base: holds the parameters and checks what it is given. Subclasses define `update(θ, g, *state)`, elementwise and in place.
+
+    The parameters are moved into one flat array, of which each `p.data` becomes a view, so that an update is a few long operations
+    instead of many short ones. `slots` is how many numbers the method remembers per parameter between steps (moments),
+    all starting at 0.
     """
 
     slots = 0
@@ -28,7 +33,20 @@ class Optimizer:
         if len({id(p) for p in self.params}) < len(self.params):
             raise ValueError(f"{type(self).__name__}: a parameter is listed twice and would be updated twice per step")
         self.steps = 0
-        self.state = [[xp(p.data).zeros_like(p.data) for _ in range(self.slots)] for p in self.params]
+        module = xp(self.params[0].data)
+        self.flat = module.concatenate([p.data.reshape(-1) for p in self.params])
+        self.state = [module.zeros_like(self.flat) for _ in range(self.slots)]
+        self.views, self.runs, start = [], [], 0
+        for i, p in enumerate(self.params):
+            p.data = self.flat[start:start + p.size].reshape(p.shape)
+            self.views.append(p.data)
+            # Small neighbours share a run, so that they are updated in one go; a large parameter has one for itself.
+            begin, _, first, _ = self.runs.pop() if self.runs else (0, 0, 0, 0)
+            if start + p.size - begin > BLOCK and first < i:
+                self.runs.append((begin, start, first, i))
+                begin, first = start, i
+            self.runs.append((begin, start + p.size, first, i + 1))         # (start, stop) in flat, (first, last) in params
+            start += p.size
 
     def step(self, grads):
         """Move every parameter by its gradient, given in the same order."""
@@ -36,19 +54,27 @@ class Optimizer:
         if [g.shape for g in grads] != [p.shape for p in self.params]:
             raise ValueError(f"{type(self).__name__}.step: expected one gradient per parameter, shapes "
                              f"{[p.shape for p in self.params]}, got {[g.shape for g in grads]}")
+        for p, view in zip(self.params, self.views, strict=True):
+            if p.data is not view:
+                raise ValueError(f"{type(self).__name__}.step: the data of {p.name or 'a parameter'} were replaced after the "
+                                 "optimiser was made; move or load first, or change them in place: p.data[...] = new")
         self.steps += 1
-        for p, g, state in zip(self.params, grads, self.state, strict=True):
-            self.update(p.data, g, *state)
+        for start, stop, first, last in self.runs:
+            g = [g.reshape(-1) for g in grads[first:last]]
+            g = g[0] if len(g) == 1 else xp(g[0]).concatenate(g)
+            for i in range(start, stop, BLOCK):
+                block = slice(i, min(i + BLOCK, stop))
+                self.update(self.flat[block], g[i - start:block.stop - start], *(s[block] for s in self.state))
+        for p in self.params:
             p.touch()
 
     def state_dict(self):
-        """{name: NumPy array}: the step count and all remembered arrays."""
-        arrays = {f"{i}.{j}": np.array(to_host(s)) for i, state in enumerate(self.state) for j, s in enumerate(state)}
-        return {"steps": np.array(self.steps), **arrays}
+        """{name: NumPy array}: the step count and what is remembered."""
+        return {"steps": np.array(self.steps), **{str(i): np.array(to_host(s)) for i, s in enumerate(self.state)}}
 
     def load_state_dict(self, state):
         """Continue where `state_dict` left off; ValueError if it belongs to other parameters."""
-        mine = {f"{i}.{j}": s for i, arrays in enumerate(self.state) for j, s in enumerate(arrays)}
+        mine = {str(i): s for i, s in enumerate(self.state)}
         if state.keys() - {"steps"} != mine.keys() or any(state[k].shape != s.shape for k, s in mine.items()):
             raise ValueError(f"{type(self).__name__}.load_state_dict: the state does not fit these parameters")
         self.steps = int(state["steps"])
@@ -111,15 +137,20 @@ class Adam(Optimizer):
 
     def update(self, theta, g, m, v):
         b1, b2 = self.betas
+        # Both corrections as factors: θ −= η √c₂ / c₁ · m / (√v + ε √c₂) with cᵢ = 1 − βᵢᵗ.
+        root = math.sqrt(1 - b2 ** self.steps)
+        rate = self.lr * root / (1 - b1 ** self.steps)
         m *= b1
         m += (1 - b1) * g
         v *= b2
-        v += (1 - b2) * g * g
-        step = self.lr / (1 - b1 ** self.steps)
-        root = xp(v).sqrt(v)
-        root /= math.sqrt(1 - b2 ** self.steps)
-        root += self.eps
-        theta -= step * m / root
+        square = g * g
+        square *= 1 - b2
+        v += square
+        move = xp(v).sqrt(v, out=square)
+        move += self.eps * root
+        xp(m).divide(m, move, out=move)
+        move *= rate
+        theta -= move
 
 
 class EMA:

@@ -14,6 +14,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import os
 import signal
 import sys
@@ -24,7 +25,7 @@ from tqdm import tqdm
 
 from . import backend, checkpoint, data, models, plot
 from .losses import LOSSES
-from .train import GAN, fit, row, wgan_gp
+from .train import GAN, Diverged, fit, row, wgan_gp
 
 FRAMES = 48                 # pictures in training.gif
 LOGS = 500                  # rows in log.csv
@@ -107,6 +108,8 @@ class Run:
         """Load the data, make the folder (default runs/<data>-<model>) and the networks. ValueError if it holds a run already."""
         dataset = data.load(config.data, size=config.size, seed=config.seed)
         config.complete(dataset.is_image)
+        if config.batch_size > len(dataset):
+            raise ValueError(f"--batch-size {config.batch_size} is more than the {len(dataset)} samples of {config.data}")
         config.device = backend.pick_device(config.device)
         backend.seed(config.seed)
         kind = config.data.partition(":")[0]
@@ -129,8 +132,12 @@ class Run:
         run = cls(folder, config, data.load(config.data, size=config.size, seed=config.seed))
         parts, info = load_weights(folder)
         checkpoint.restore(run.path("weights.npz"), parts, run.gan.parts())
-        run.gan.steps, run.log, run.seconds = info["step"], info["log"], info["seconds"]
-        backend.restore_streams(info["streams"])
+        try:
+            run.gan.steps, run.log, run.seconds = info["step"], info["log"], info["seconds"]
+            backend.restore_streams(info["streams"])
+        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            raise checkpoint.CheckpointError(f"{run.path('weights.npz')}: not saved by a run ({type(e).__name__}: {e})") from None
+        run.gan.average.steps = run.gan.steps
         return run
 
     def train(self, out=sys.stdout):
@@ -140,7 +147,7 @@ class Run:
         every_log, every_frame = max(1, config.steps // LOGS), max(1, config.steps // FRAMES)
         bar = tqdm(total=config.steps, initial=gan.steps, unit=" steps", dynamic_ncols=True, file=out,
                    disable=not out.isatty())
-        clock, printed = time.monotonic() - self.seconds, time.monotonic()
+        clock, printed = time.monotonic() - self.seconds, -math.inf
         if gan.steps == 0:
             self.frames.append(self.picture())
         with Interruption() as stop:
@@ -174,6 +181,8 @@ class Run:
     def picture(self):
         """What the generator makes of the fixed latents now, as a uint8 image."""
         fake = self.gan.sample(self.latents)
+        if not np.isfinite(fake).all():
+            raise Diverged(f"the generator's samples hold NaN or infinity at step {self.gan.steps}; try a smaller learning rate")
         if self.dataset.is_image:
             return plot.to_grid(fake)
         return plot.density(fake, self.dataset.x, field=self.gan.score, title=f"step {self.gan.steps:,}")
@@ -181,7 +190,10 @@ class Run:
     def save(self):
         """Write everything the folder holds; each file is replaced as a whole."""
         info = {"step": self.gan.steps, "log": self.log, "seconds": self.seconds, "streams": backend.stream_states()}
-        checkpoint.save(self.path("weights.npz"), {k: v.state_dict() for k, v in self.gan.parts().items()}, info)
+        try:
+            checkpoint.save(self.path("weights.npz"), {k: v.state_dict() for k, v in self.gan.parts().items()}, info)
+        except ValueError as e:
+            raise Diverged(f"step {self.gan.steps}: {e}; try a smaller learning rate") from None
         if self.log:
             text = io.StringIO()
             table = csv.DictWriter(text, self.log[0].keys(), lineterminator="\n")
@@ -237,7 +249,10 @@ def generator_of(folder, device="cpu"):
     if config.loss not in LOSSES or config.model not in ("conv", "mlp"):
         raise checkpoint.CheckpointError(f"{folder}: unknown loss {config.loss!r} or model {config.model!r}")
     config.device = device
-    gan = build(config, shape)
+    try:
+        gan = build(config, shape)
+    except (ValueError, TypeError, IndexError) as e:
+        raise checkpoint.CheckpointError(f"{folder}: config.json describes no networks ({e})") from None
     parts, _ = load_weights(folder)
     checkpoint.restore(os.path.join(folder, "weights.npz"), parts, gan.parts())
     return gan, config, shape

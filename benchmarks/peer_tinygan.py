@@ -1,0 +1,20 @@
+"""The workloads in tinygan: `GAN.step`, the very code that `tinygan train` runs."""
+
+import numpy as np
+from workloads import BETAS, LR
+
+from tinygan import models
+from tinygan.backend import to_device
+from tinygan.train import GAN, wgan_gp
+
+
+def make(w, device="cpu"):
+    """A function that runs one training step of the workload."""
+    if w.net == "mlp":
+        g, d = models.mlp_generator(w.latent, w.shape, w.g), models.mlp_discriminator(w.shape, w.d)
+    else:
+        g = models.conv_generator(w.latent, w.shape[0], w.shape[2], *w.g)
+        d = models.conv_discriminator(w.shape[0], w.shape[2], *w.d, norm=not w.penalty)
+    gan = GAN(g.to(device), d.to(device), w.latent, loss=w.loss, penalty=wgan_gp() if w.penalty else None, lr=LR, betas=BETAS)
+    real = to_device(np.random.default_rng(0).uniform(-1, 1, (w.batch, *w.shape)).astype(np.float32), device)
+    return lambda: gan.step(real)

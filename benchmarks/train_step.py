@@ -1,0 +1,167 @@
+"""How long is a training step, here and elsewhere? One command, one table.
+
+    python benchmarks/train_step.py                       every workload against PyTorch (pip install -e ".[bench]")
+    python benchmarks/train_step.py ring mlp --steps 50   some workloads
+    python benchmarks/train_step.py --peers torch jax     other libraries, where they are installed (torch, autograd, jax)
+    python benchmarks/train_step.py --guard               before and after a change: under two minutes, tinygan against PyTorch
+
+Each library runs in a process of its own; the processes take turns, one step each, so that both meet the same noise. Printed per
+library are the median step, its ratio to PyTorch's (tinygan / peer, below 1 is faster; with the 10th to 90th percentile of the
+ratio of steps that ran back to back) and the peak memory of its process. The table and a plot are saved under benchmarks/results/.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE.parent))
+
+from workloads import WORKLOADS  # noqa: E402
+
+
+def worker(peer, name, device, layout):
+    """The child process: make the step, then run one per line of input and answer with its seconds and the peak memory."""
+    module = importlib.import_module(f"peer_{peer}")
+    options = {"layout": layout} if layout else {}
+    step = module.make(WORKLOADS[name], device, **options)
+    finish = getattr(module, "finish", lambda: None)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        step()
+        finish()
+        seconds = time.perf_counter() - start
+        print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
+
+
+class Peer:
+    """A library at work in a process of its own."""
+
+    def __init__(self, peer, name, device, threads, layout=None):
+        env = dict(os.environ, OMP_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS=str(threads), BENCH_THREADS=str(threads))
+        command = [sys.executable, __file__, "--worker", peer, name, device, layout or ""]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+        if self.process.stdout.readline().strip() != "ready":
+            raise RuntimeError(f"{peer} could not start on {name}")
+        self.label, self.layout, self.times, self.memory = peer, layout, [], 0.0
+
+    def step(self):
+        """Run one step and wait for it; returns its seconds."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        seconds, memory = map(float, self.process.stdout.readline().split())
+        self.memory = memory
+        return seconds
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(name, peers, device, threads, seconds, steps=None):
+    """{library: {median, ratio, low, high, memory}} for one workload, all libraries interleaved."""
+    w = WORKLOADS[name]
+    group = []
+    for p in ["tinygan", *peers]:
+        layouts = ("contiguous", "channels_last") if p == "torch" and w.net == "conv" else (None,)
+        group += [Peer(p, name, device, threads, layout) for layout in layouts]
+    for p in group:
+        for _ in range(3):                                      # warm up: compile, fill caches
+            p.step()
+    start, done = time.perf_counter(), 0
+    while done < (steps or 10_000) and (steps or done < 8 or time.perf_counter() - start < seconds):
+        for p in group:
+            p.times.append(p.step())
+        done += 1
+    best = {}
+    for p in group:
+        p.close()
+        if p.label not in best or statistics.median(p.times) < statistics.median(best[p.label].times):
+            best[p.label] = p
+    mine, rows = best["tinygan"].times, {}
+    for label, p in best.items():
+        ratios = sorted(a / b for a, b in zip(mine, p.times, strict=True))
+        rows[label] = {"ms": 1e3 * statistics.median(p.times), "memory": p.memory, "steps": done, "layout": p.layout,
+                       "ratio": statistics.median(mine) / statistics.median(p.times),
+                       "low": ratios[len(ratios) // 10], "high": ratios[-1 - len(ratios) // 10]}
+    return rows
+
+
+def table(results):
+    """The results as Markdown."""
+    lines = ["| workload | library | ms per step | tinygan / it | 10–90 % | peak MiB |", "|---|---|---|---|---|---|"]
+    for name, rows in results.items():
+        for label, r in rows.items():
+            ratio = "" if label == "tinygan" else f"{r['ratio']:.2f}"
+            spread = "" if label == "tinygan" else f"{r['low']:.2f}–{r['high']:.2f}"
+            shown = label + (f" ({r['layout']})" if r["layout"] else "")
+            lines.append(f"| {name} | {shown} | {r['ms']:.2f} | {ratio} | {spread} | {r['memory']:.0f} |")
+    return "\n".join(lines)
+
+
+def plot(results, path):
+    """One bar per workload and peer: tinygan's time over the peer's."""
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    peers = sorted({p for rows in results.values() for p in rows} - {"tinygan"}, key=lambda p: p != "torch")
+    for k, peer in enumerate(peers):
+        names = [n for n in results if peer in results[n]]
+        x = [list(results).index(n) + 0.8 * (k - (len(peers) - 1) / 2) / len(peers) for n in names]
+        y = [results[n][peer]["ratio"] for n in names]
+        low = [max(0, results[n][peer]["ratio"] - results[n][peer]["low"]) for n in names]
+        high = [max(0, results[n][peer]["high"] - results[n][peer]["ratio"]) for n in names]
+        axes.bar(x, y, 0.75 / len(peers), yerr=[low, high], label=f"tinygan / {peer}", capsize=2, ecolor="#555555")
+    axes.axhline(1, color="black", linewidth=1)
+    axes.set_xticks(range(len(results)), list(results))
+    axes.set_ylabel("time per step, ratio (below 1: tinygan is faster)")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
+
+
+def main():
+    """Command line."""
+    if len(sys.argv) > 1 and sys.argv[1] == "--worker":
+        return worker(*sys.argv[2:6])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workloads", nargs="*", default=[], help=f"default: all of {', '.join(WORKLOADS)}")
+    parser.add_argument("--peers", nargs="*", default=["torch"], help="default: torch")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
+    parser.add_argument("--seconds", type=float, default=30, help="per workload (default: 30)")
+    parser.add_argument("--steps", type=int, help="a fixed number of steps per workload instead")
+    parser.add_argument("--guard", action="store_true", help="short: 12 s per workload, nothing saved")
+    parser.add_argument("--name", default="train_step", help="of the files under benchmarks/results/ (default: train_step)")
+    args = parser.parse_args()
+    unknown = set(args.workloads) - set(WORKLOADS)
+    if unknown:
+        parser.error(f"unknown workload {', '.join(sorted(unknown))}; choose from {', '.join(WORKLOADS)}")
+    results = {}
+    for name in args.workloads or WORKLOADS:
+        results[name] = measure(name, args.peers, args.device, args.threads, 12 if args.guard else args.seconds, args.steps)
+        for line in table({name: results[name]}).splitlines()[2 if len(results) > 1 else 0:]:
+            print(line, flush=True)
+    if not args.guard:
+        folder = HERE / "results"
+        folder.mkdir(exist_ok=True)
+        machine = f"{platform.processor() or platform.machine()}, {args.threads} threads, Python {platform.python_version()}"
+        (folder / f"{args.name}.md").write_text(f"{machine}; `python benchmarks/{' '.join([Path(__file__).name, *sys.argv[1:]])}`\n\n"
+                                                f"{table(results)}\n")
+        (folder / f"{args.name}.json").write_text(json.dumps(results, indent=1) + "\n")
+        plot(results, folder / f"{args.name}.png")
+        print(f"saved {folder / args.name}.md, .json and .png")
+
+
+if __name__ == "__main__":
+    main()

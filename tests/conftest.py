@@ -1,0 +1,46 @@
+"""Every test that takes `device` runs on each backend that works here; the end of the run counts the gradient checks."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).parent))      # for table.py, whatever pytest's import mode
+
+from table import tally  # noqa: E402
+from tinygan import backend  # noqa: E402
+
+settings.register_profile("tinygan", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("tinygan")
+
+
+def devices():
+    """'cpu', and 'gpu' where a CuPy (or what stands in for it in sys.modules) has run a kernel."""
+    try:
+        backend.pick_device("gpu")
+    except backend.DeviceError:
+        return ["cpu"]
+    return ["cpu", "gpu"]
+
+
+DEVICES = devices()
+
+
+@pytest.fixture(params=DEVICES)
+def device(request):
+    """'cpu' or 'gpu'. Inputs go there by `to_device`, results come back by `to_host`: nothing else crosses over."""
+    return request.param
+
+
+def pytest_addoption(parser):
+    parser.addoption("--gradient-table", action="store_true", help="print the worst relative error per op at each order")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if tally.checks:
+        if config.getoption("--gradient-table"):
+            terminalreporter.section("worst relative error seen, per op")
+            for line in tally.table():
+                terminalreporter.write_line(line)
+        terminalreporter.write_line(f"{tally.checks:,} gradient checks")

@@ -1,0 +1,575 @@
+"""Who checks the checkers? Plant wrong rules, one at a time, and see whether the suite notices.
+
+    python tests/mutants.py [name ...]      all mutants, or those whose description contains one of the names
+
+Three kinds of mutant:
+
+1. every rule of every op, wrapped so that it is wrong in one systematic way (WRAPPERS): sign, factor, shuffled entries, wrong only where
+   it broadcasts, right at first order and wrong at second, float64 leaking out, an input overwritten, ...
+2. every rule and helper, rewritten (REWRITES, at the level of the syntax tree): + for −, × for /, a dropped factor, one argument for
+   another, another constant, another axis;
+3. hand-picked mistakes, of the rules and of the engine.
+
+A mutant is killed if a property of the table (table.py), or a test of the engine, fails on it. A wrapper that makes no difference to
+what the rule computes is not counted: planting it proves nothing.
+"""
+
+import ast
+import copy
+import functools
+import inspect
+import io
+import sys
+import textwrap
+import time
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import numpy as np
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+
+import table  # noqa: E402
+import test_autograd  # noqa: E402
+import test_numerics  # noqa: E402
+
+from tinygan import autograd, conv, ops  # noqa: E402
+from tinygan.autograd import Op, Tensor  # noqa: E402
+
+raw = ops._value
+
+# ------------------------------------------------------------------------------------------------ 1. wrapped rules
+
+
+def wrong(g, i, args):
+    """Whether the argument was broadcast."""
+    return g.shape != np.shape(raw(args[i]))
+
+
+def cut(values, which=lambda x: True):
+    return [raw(v) if which(v) else v for v in values]
+
+
+def _twist(share, x):
+    """1 in value, but with a slope: right at first order, wrong at second."""
+    return share * (1 + (x - raw(x)).sum()) if isinstance(x, Tensor) else share
+
+
+def _overwrite(share, x):
+    x = raw(x)
+    if getattr(x, "size", 0):
+        x[...] += 0.001
+    return share
+
+
+def _leak(share):
+    return share * np.ones((), np.float64)[None][0] if not isinstance(share, Tensor) else share * np.ones(1).reshape(())
+
+
+_calls = [0]
+
+
+def _restless(share):
+    _calls[0] += 1
+    return share * (1 + 1e-13 * (_calls[0] % 7))
+
+
+def _shuffled(share):
+    return share if share.ndim == 0 else share[::-1]
+
+
+def _transposed(share):
+    return share.T.reshape(share.shape)
+
+
+# name → (rule, i, g, y, args, kwargs) → share
+WRAPPERS = {
+    "sign": lambda r, i, g, y, a, k: -r(g, y, *a, **k),
+    "factor 2": lambda r, i, g, y, a, k: r(g, y, *a, **k) * 2.0,
+    "factor 1.00001": lambda r, i, g, y, a, k: r(g, y, *a, **k) * 1.00001,
+    "returns zero": lambda r, i, g, y, a, k: r(g, y, *a, **k) * 0.0,
+    "without ȳ": lambda r, i, g, y, a, k: r(g * 0 + 1, y, *a, **k),
+    "ȳ squared": lambda r, i, g, y, a, k: r(g * g, y, *a, **k),
+    "mean of ȳ": lambda r, i, g, y, a, k: r(g * 0 + g.mean(), y, *a, **k) if g.size else r(g, y, *a, **k),
+    "|ȳ|": lambda r, i, g, y, a, k: r(ops.abs(g), y, *a, **k),
+    "ȳ clipped": lambda r, i, g, y, a, k: r(ops.clip(g, low=-0.9, high=0.9), y, *a, **k),
+    "reversed along axis 0": lambda r, i, g, y, a, k: _shuffled(r(g, y, *a, **k)),
+    "transposed": lambda r, i, g, y, a, k: _transposed(r(g, y, *a, **k)),
+    "an offset of 1e-9": lambda r, i, g, y, a, k: r(g, y, *a, **k) + 1e-9,
+    "wrong where broadcast": lambda r, i, g, y, a, k: r(g, y, *a, **k) * (2.0 if wrong(g, i, a) else 1.0),
+    "wrong where not broadcast": lambda r, i, g, y, a, k: r(g, y, *a, **k) * (1.0 if wrong(g, i, a) else 2.0),
+    "wrong for 0-d": lambda r, i, g, y, a, k: r(g, y, *a, **k) * (2.0 if np.ndim(raw(a[i])) == 0 else 1.0),
+    "wrong for size-1 axes": lambda r, i, g, y, a, k: r(g, y, *a, **k) * (2.0 if 1 in np.shape(raw(a[i])) else 1.0),
+    "fails for size 0": lambda r, i, g, y, a, k: r(g, y, *a, **k) if np.size(raw(a[i])) else 1 / 0,
+    "wrong for negative x": lambda r, i, g, y, a, k: r(g, y, *a, **k) * (1.0 + 0.5 * bool((raw(a[i]) < 0).any())),
+    "wrong for large x": lambda r, i, g, y, a, k: r(g, y, *a, **k) * (1.0 + 0.5 * bool((raw(a[i]) > 1).any())),
+    "wrong for strided x": lambda r, i, g, y, a, k: r(g, y, *a, **k) * (1.0 if raw(a[i]).flags.c_contiguous else 2.0),
+    "wrong for float32": lambda r, i, g, y, a, k: r(g, y, *a, **k) * (1.01 if raw(g).dtype == np.float32 else 1.0),
+    "through float32": lambda r, i, g, y, a, k: r(g, y, *a, **k).astype("float32").astype(raw(g).dtype),
+    "float64 leaks out": lambda r, i, g, y, a, k: _leak(r(g, y, *a, **k)),
+    "float64 leaks out of 0-d": lambda r, i, g, y, a, k: _leak(r(g, y, *a, **k)) if np.ndim(raw(a[i])) == 0 else r(g, y, *a, **k),
+    "overwrites ȳ": lambda r, i, g, y, a, k: _overwrite(r(g, y, *a, **k), g),
+    "overwrites y": lambda r, i, g, y, a, k: _overwrite(r(g, y, *a, **k), y),
+    "overwrites x": lambda r, i, g, y, a, k: _overwrite(r(g, y, *a, **k), a[i]),
+    "never the same twice": lambda r, i, g, y, a, k: _restless(r(g, y, *a, **k)),
+    "cut: ȳ": lambda r, i, g, y, a, k: r(raw(g), y, *a, **k),
+    "cut: y": lambda r, i, g, y, a, k: r(g, raw(y), *a, **k),
+    "cut: arguments": lambda r, i, g, y, a, k: r(g, y, *cut(a), **k),
+    "cut: this argument": lambda r, i, g, y, a, k: r(g, y, *a[:i], raw(a[i]), *a[i + 1:], **k),
+    "cut: everything": lambda r, i, g, y, a, k: raw(r(g, y, *a, **k)),
+    "twist by x": lambda r, i, g, y, a, k: _twist(r(g, y, *a, **k), a[i]),
+    "twist by ȳ": lambda r, i, g, y, a, k: _twist(r(g, y, *a, **k), g),
+    "recorded reading wrong": lambda r, i, g, y, a, k: r(g, y, *a, **k) * (1.01 if isinstance(y, Tensor) else 1.0),
+    "plain reading wrong": lambda r, i, g, y, a, k: r(g, y, *a, **k) * (1.0 if isinstance(y, Tensor) else 1.01),
+    "sees y for x": lambda r, i, g, y, a, k: r(g, y, *a[:i], y, *a[i + 1:], **k),
+    "sees x for y": lambda r, i, g, y, a, k: r(g, a[i], *a, **k),
+    "arguments swapped": lambda r, i, g, y, a, k: r(g, y, *a[::-1], **k) if len(a) > 1 else None,
+    "summed twice when shared": lambda r, i, g, y, a, k: r(g, y, *a, **k) * (2.0 if len(a) > 1 and a[0] is a[-1] else 1.0),
+}
+
+
+def outcome(name, properties=(table.derivatives, table.float32)):
+    """All that a few properties compute, to see whether a wrapper makes any difference."""
+
+
+@contextmanager
+def rules_of(o, rules=None, each=None):
+    before = o.rules, o.each
+    o.rules, o.each = rules or o.rules, each or o.each
+    try:
+        yield
+    finally:
+        o.rules, o.each = before
+
+
+def wrapped():
+    """(description, op name, context manager) for every wrapper of every rule."""
+    for name, o in table.OPS.items():
+        for kind, w in WRAPPERS.items():
+            if o.each is not None:
+                def each(i, g, y, *a, w=w, o=o, **k):
+                    return w(functools.partial(o.forward_each, i), i, g, y, a, k)
+                o.forward_each = o.each
+                yield f"{name}: {kind}", name, functools.partial(rules_of, o, each=each)
+                continue
+            for i, rule in enumerate(o.rules):
+                if rule is not None:
+                    def mutant(g, y, *a, w=w, rule=rule, i=i, **k):
+                        return w(rule, i, g, y, a, k)
+                    yield f"{name}[{i}]: {kind}", name, functools.partial(rules_of, o, rules=(*o.rules[:i], mutant, *o.rules[i + 1:]))
+        if o.fast is not None:
+            for i in range(len(o.rules) or 1):
+                def fast(g, y, saved, wanted, *a, o=o, i=i, real=o.fast, **k):
+                    shares = list(real(g, y, saved, wanted, *a, **k))
+                    shares[i] = shares[i] if shares[i] is None else shares[i] * 1.001
+                    return shares
+                yield f"{name}[{i}]: shortcut off by 0.1 %", name, functools.partial(attribute, o, "fast", fast)
+
+
+# ------------------------------------------------------------------------------------------------ 2. rewritten rules
+
+
+@contextmanager
+def attribute(owner, name, value):
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+SWAPS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Gt: ast.GtE, ast.Lt: ast.LtE, ast.GtE: ast.Gt, ast.LtE: ast.Lt,
+         ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.Pow: ast.Mult, ast.In: ast.NotIn, ast.NotIn: ast.In,
+         ast.MatMult: ast.Mult}
+
+
+def edits(node, names):
+    """All single changes of one expression: new nodes to put in its place."""
+    if isinstance(node, ast.BinOp):
+        if type(node.op) in SWAPS:
+            yield ast.BinOp(node.left, SWAPS[type(node.op)](), node.right)
+        yield node.left
+        yield node.right
+        if isinstance(node.op, (ast.Sub, ast.Div, ast.Pow, ast.MatMult)):
+            yield ast.BinOp(node.right, node.op, node.left)
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.Invert)):
+        yield node.operand
+    elif isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
+        yield ast.Compare(node.left, [SWAPS[type(node.ops[0])]()], node.comparators)
+    elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        yield ast.Constant(node.value + 1)
+    elif isinstance(node, ast.Constant) and type(node.value) is bool:
+        yield ast.Constant(not node.value)
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in names:
+        for other in names:
+            if other != node.id:
+                yield ast.Name(other, ast.Load())
+    elif isinstance(node, ast.Call):
+        for k, keyword in enumerate(node.keywords):
+            if keyword.arg is not None:
+                yield ast.Call(node.func, node.args, node.keywords[:k] + node.keywords[k + 1:])
+        if len(node.args) == 1 and isinstance(node.func, ast.Name):
+            yield node.args[0]
+    elif isinstance(node, ast.IfExp):
+        yield node.body
+        yield node.orelse
+
+
+def rewrites(tree, names):
+    """(line, before → after, tree) of every single edit below a node."""
+    nodes = list(ast.walk(tree))
+    for place, node in enumerate(nodes):
+        if isinstance(node, ast.arguments):
+            continue
+        for new in edits(node, names):
+            mutant = copy.deepcopy(tree)
+            target = list(ast.walk(mutant))[place]
+            if type(target) is not type(node):
+                continue
+            old = ast.unparse(node)
+            class Put(ast.NodeTransformer):
+                def visit(self, n, target=target, new=new):
+                    return ast.copy_location(copy.deepcopy(new), n) if n is target else self.generic_visit(n)
+            mutant = ast.fix_missing_locations(Put().visit(mutant))
+            yield f"{old}  →  {ast.unparse(new)}", mutant
+
+
+def rewritten():
+    """Every edit of every rule as it is written in ops.py and conv.py, and of the functions that rules call."""
+    for module in (ops, conv):
+        for statement in ast.parse(inspect.getsource(module)).body:
+            call = statement.value if isinstance(statement, ast.Expr) else None
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "vjps":
+                name = call.func.value.id
+                for i, rule in enumerate(call.args):
+                    if isinstance(rule, ast.Lambda):
+                        names = [a.arg for a in rule.args.args if a.arg not in ("axis", "keepdims", "eps", "statistics")]
+                        for change, mutant in rewrites(rule.body, names):
+                            new = ast.Expression(ast.Lambda(rule.args, mutant))
+                            f = eval(compile(ast.fix_missing_locations(new), "<mutant>", "eval"), vars(module))    # noqa: S307
+                            o = getattr(module, name)
+                            yield f"{name}[{i}]: {change}", name, functools.partial(rules_of, o, rules=(*o.rules[:i], f, *o.rules[i + 1:]))
+
+
+HELPERS = {     # functions behind rules → the ops that show whether they are right
+    (ops, "_lower"): ["pow"], (ops, "_log"): ["pow"], (ops, "_share"): ["maximum", "minimum"], (ops, "_inverse"): ["transpose"],
+    (ops, "_restore"): ["sum", "max", "var"], (ops, "_count"): ["mean", "var"], (ops, "_ties"): ["max"], (ops, "swap"): ["matmul", "swap"],
+    (ops, "_piece"): ["concatenate"], (ops, "_contract_rule"): ["contract"], (ops, "_standardize_rule"): ["normalize"],
+    (autograd, "unbroadcast"): ["add", "mul", "broadcast_to"],
+}
+
+
+def helpers():
+    """Every edit of the functions that rules call, and of the engine's `unbroadcast`."""
+    for (module, name), shown in HELPERS.items():
+        f = getattr(module, name, None)
+        if f is None:
+            continue
+        tree = ast.parse(textwrap.dedent(inspect.getsource(f)))
+        names = [a.arg for a in tree.body[0].args.args]
+        for change, mutant in rewrites(tree, names):
+            space = {}
+            exec(compile(mutant, "<mutant>", "exec"), vars(module), space)    # noqa: S102
+            users = [(o, "each") for o in table.OPS.values() if o.each is f]
+            patch = functools.partial(attribute, *users[0], space[name]) if users else functools.partial(attribute, module, name, space[name])
+            yield f"{name}: {change}", shown, patch
+
+
+# ------------------------------------------------------------------------------------------------ 3. hand-picked
+
+
+def rule(name, i, f):
+    o = table.OPS[name]
+    return f"{name}[{i}], by hand: " + inspect.getsource(f).strip().split("lambda", 1)[-1][:90], name, \
+        functools.partial(rules_of, o, rules=(*o.rules[:i], f, *o.rules[i + 1:]))
+
+
+def _put_assigns(v, *, key, shape):
+    y = np.zeros(shape, dtype=v.dtype)
+    y[key] = v
+    return y
+
+
+def _gather(function):
+    """The engine's `grad` (or another function of autograd.py) with one piece of its text replaced."""
+    def replaced(old, new):
+        source = textwrap.dedent(inspect.getsource(getattr(autograd, function)))
+        assert source.count(old) >= 1, f"mutants.py: {function} no longer contains {old!r}"
+        space = {}
+        exec(compile(source.replace(old, new, 1), "<mutant>", "exec"), vars(autograd), space)    # noqa: S102
+        return space[function]
+    return replaced
+
+
+@contextmanager
+def engine(function, old, new):
+    """Plant a mutated function of the engine wherever it was imported."""
+    f, before = _gather(function)(old, new), getattr(autograd, function)
+    places = [m for m in list(sys.modules.values()) if getattr(m, function, None) is before]
+    for m in places:
+        setattr(m, function, f)
+    try:
+        yield
+    finally:
+        for m in places:
+            setattr(m, function, before)
+
+
+@contextmanager
+def method(owner, name, old, new):
+    """Plant a mutated method of Tensor or Op."""
+    before = owner.__dict__[name]
+    f = before.fset if isinstance(before, property) else before
+    source = textwrap.dedent(inspect.getsource(f))
+    assert old in source, f"mutants.py: {owner.__name__}.{name} no longer contains {old!r}"
+    space = {}
+    source = "\n".join(line for line in source.replace(old, new, 1).splitlines() if not line.startswith("@"))
+    space = dict(vars(autograd))
+    exec(compile(source, "<mutant>", "exec"), vars(autograd) if False else space)    # noqa: S102
+    # a method must see the module's own globals (`_recording`, `_numbers`), not a copy
+    import types
+    g = types.FunctionType(space[f.__name__].__code__, vars(autograd), f.__name__, f.__defaults__)
+    g.__kwdefaults__ = f.__kwdefaults__
+    setattr(owner, name, property(before.fget, g) if isinstance(before, property) else g)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+ENGINE = ["the engine"]         # judged by test_autograd.py and a few ops
+
+
+def by_hand():
+    return [
+        rule("tanh", 0, lambda g, y, x: g * (1 - y)),
+        rule("tanh", 0, lambda g, y, x: g * (1 - x * x)),
+        rule("sigmoid", 0, lambda g, y, x: g * y),
+        rule("sigmoid", 0, lambda g, y, x: g * x * (1 - x)),
+        rule("softplus", 0, lambda g, y, x: g * ops.sigmoid(-x)),
+        rule("softplus", 0, lambda g, y, x: g * (1 - 1 / (1 + raw(ops.exp(x))))),
+        rule("sqrt", 0, lambda g, y, x: g / y),
+        rule("sqrt", 0, lambda g, y, x: g * 0.5 * raw(x) ** -0.5),
+        rule("log1p", 0, lambda g, y, x: g / x),
+        rule("log", 0, lambda g, y, x: g / raw(x)),
+        rule("cos", 0, lambda g, y, x: g * ops.sin(x)),
+        rule("div", 1, lambda g, y, a, b: -g * a / b),
+        rule("div", 1, lambda g, y, a, b: -g / (b * b)),
+        rule("div", 1, lambda g, y, a, b: -g * raw(y) / b),
+        rule("pow", 0, lambda g, y, x, p: g * p * x ** p),
+        rule("pow", 0, lambda g, y, x, p: g * p * y / x),
+        rule("pow", 0, lambda g, y, x, p: g * p * x ** (p - 1 + (p == 0))),
+        rule("pow", 1, lambda g, y, x, p: g * y * ops.log(x)),
+        rule("pow", 1, lambda g, y, x, p: g * y * ops.log(p)),
+        rule("pow", 1, lambda g, y, x, p: g * y * raw(ops.log(x + (x == 0)))),
+        rule("pow", 1, lambda g, y, x, p: g * y * ops.log(x + (raw(x) == 0))),
+        rule("abs", 0, lambda g, y, x: g * (2.0 * (raw(x) > 0) - 1.0)),
+        rule("abs", 0, lambda g, y, x: g * ops.where(raw(x) >= 0, 1.0, -1.0)),
+        rule("relu", 0, lambda g, y, x: g * (raw(x) >= 0)),
+        rule("relu", 0, lambda g, y, x: ops.where(raw(x) > 0, 1.0, 0.0) * g),
+        rule("leaky_relu", 0, lambda g, y, x, slope=0.2: ops.where(raw(x) >= 0, g, slope * g)),
+        rule("leaky_relu", 0, lambda g, y, x, slope=0.2: ops.where(raw(x) > 0, g, 0.2 * g)),
+        rule("leaky_relu", 0, lambda g, y, x, slope: ops.where(raw(x) > 0, g, slope * g)),
+        rule("leaky_relu", 0, lambda g, y, x, slope=0.2: g * np.where(raw(x) > 0, 1.0, slope)),
+        rule("elu", 0, lambda g, y, x, alpha=1.0: ops.where(raw(x) > 0, g, g * (y + 1))),
+        rule("elu", 0, lambda g, y, x, alpha=1.0: ops.where(raw(x) >= 0, g, g * (y + alpha))),
+        rule("elu", 0, lambda g, y, x, alpha=1.0: ops.where(raw(x) > 0, g, g * (raw(y) + alpha))),
+        rule("clip", 0, lambda g, y, x, low=-9e9, high=9e9: g * ((raw(x) > low) & (raw(x) < high))),
+        rule("clip", 0, lambda g, y, x, low=-9e9, high=9e9: g),
+        rule("maximum", 0, lambda g, y, a, b: g * (raw(a) >= raw(b))),
+        rule("maximum", 1, lambda g, y, a, b: g * (raw(b) > raw(a))),
+        rule("minimum", 0, lambda g, y, a, b: g * (raw(a) < raw(b))),
+        rule("minimum", 0, lambda g, y, a, b: g * ops._share(raw(a) > raw(b), raw(a) < raw(b), y)),
+        rule("max", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis, keepdims) * (
+            raw(x) == ops._restore(raw(y), raw(x), axis, keepdims))),
+        rule("where", 1, lambda g, y, c, a, b: g),
+        rule("where", 2, lambda g, y, c, a, b: ops.where(c, g, 0.0)),
+        rule("var", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g * (2 / (ops._count(x, axis) - 1)), x, axis, keepdims) * (
+            x - ops.mean(x, axis=axis, keepdims=True)) if ops._count(x, axis) > 1 else g * 0 * x),
+        rule("var", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g * (2 / ops._count(x, axis)), x, axis, keepdims) * (
+            x - raw(ops.mean(x, axis=axis, keepdims=True)))),
+        rule("norm", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis, keepdims) * (x / ops._restore(y, x, axis, keepdims))),
+        rule("norm", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis, keepdims) * (
+            x / (ops._restore(y, x, axis, keepdims) + 1e-6))),
+        rule("norm", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis, keepdims) * (
+            x / ops._restore(raw(y) + (raw(y) == 0), x, axis, keepdims))),
+        rule("softmax", 0, lambda g, y, x, axis=-1: y * g),
+        rule("softmax", 0, lambda g, y, x, axis=-1: g * y * (1 - y)),
+        rule("softmax", 0, lambda g, y, x, axis=-1: y * (g - ops.sum(g * y))),
+        rule("softmax", 0, lambda g, y, x, axis=-1: y * (g - ops.sum(g * y, axis=-1, keepdims=True))),
+        rule("softmax", 0, lambda g, y, x, axis=-1: y * (g - raw(ops.sum(g * y, axis=axis, keepdims=True)))),
+        rule("log_softmax", 0, lambda g, y, x, axis=-1: g - ops.exp(y) * g),
+        rule("log_softmax", 0, lambda g, y, x, axis=-1: g - raw(ops.exp(y)) * ops.sum(g, axis=axis, keepdims=True)),
+        rule("log_softmax", 0, lambda g, y, x, axis=-1: g - ops.softmax(x, axis=-1) * ops.sum(g, axis=axis, keepdims=True)),
+        rule("logsumexp", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis, keepdims) * ops.softmax(x)),
+        rule("logsumexp", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis, keepdims) * ops.exp(
+            x - ops._restore(y, x, axis, keepdims))),
+        rule("mean", 0, lambda g, y, x, axis=None, keepdims=False: ops.broadcast_to(
+            ops._restore(g * (1 / x.size if x.size else 1.0), x, axis, keepdims), shape=x.shape)),
+        rule("sum", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis, keepdims)),
+        rule("sum", 0, lambda g, y, x, axis=None, keepdims=False: ops.broadcast_to(g.reshape((1,) * x.ndim) if axis is None else g, shape=x.shape)),
+        rule("matmul", 0, lambda g, y, a, b: g @ b.T),
+        rule("matmul", 1, lambda g, y, a, b: a.T @ g),
+        rule("matmul", 1, lambda g, y, a, b: ops.swap(g) @ a),
+        rule("linear", 2, lambda g, y, x, w, b: g.mean(axis=0)),
+        rule("linear", 2, lambda g, y, x, w, b: g.sum(axis=1)),
+        rule("cumsum", 0, lambda g, y, x, axis: ops.cumsum(g, axis=axis)),
+        rule("cumsum", 0, lambda g, y, x, axis: ops.flip(ops.cumsum(g, axis=axis), axis=axis)),
+        rule("flip", 0, lambda g, y, x, axis: g),
+        rule("transpose", 0, lambda g, y, x, axes=None: g.transpose(axes)),
+        rule("transpose", 0, lambda g, y, x, axes=None: g.transpose(None if axes is None else tuple(int(i) for i in np.argsort(axes)))),
+        rule("reshape", 0, lambda g, y, x, shape: g.T.reshape(x.shape)),
+        rule("astype", 0, lambda g, y, x, dtype: g.astype(dtype)),
+        rule("broadcast_to", 0, lambda g, y, x, shape: g.mean() * (y.size / max(x.size, 1)) + x * 0),
+        rule("pad", 0, lambda g, y, x, widths, value=0.0: g[tuple(slice(a, a + n) for (_, a), n in zip(widths, x.shape, strict=True))]),
+        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: g * s * (ops.var(x, axis=axis, keepdims=True) + eps) ** -0.5),
+        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: (ops.var(x, axis=axis, keepdims=True) + eps) ** -0.5 * (
+            g * s - ops.mean(g * s, axis=axis, keepdims=True))),
+        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: ops._standardize_rule(g, x, axis, eps) * s),
+        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: ops._standardize_rule(g * s, x, axis, 1e-5)),
+        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: ops._standardize_rule(g * raw(s), x, axis, eps)),
+        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: ops._standardize_rule(g * s, raw(x), axis, eps)),
+        rule("normalize", 1, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: g * (y - t)),
+        rule("normalize", 1, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: g * x),
+        ("put: assigns instead of adding", ["put", "getitem"], functools.partial(attribute, ops.put, "forward", _put_assigns)),
+        ("_ties: every tie gets everything", "max", functools.partial(attribute, ops, "_ties", lambda x, y, axis, keepdims: (
+            raw(x) == ops._restore(raw(y), raw(x), axis, keepdims)).astype(raw(x).dtype))),
+        ("_ties: float64 mask", "max", functools.partial(attribute, ops, "_ties", lambda x, y, axis, keepdims: np.where(
+            raw(x) == ops._restore(raw(y), raw(x), axis, keepdims), 1.0, 0.0) / (raw(x) == ops._restore(raw(y), raw(x), axis, keepdims)).sum(
+                axis=axis, keepdims=True))),
+        rule("unfold", 0, lambda g, y, x, kernel, stride=1, padding=0, dilation=1: conv.fold(g, size=x.shape[1:3], stride=stride, dilation=dilation)),
+        rule("unfold", 0, lambda g, y, x, kernel, stride=1, padding=0, dilation=1: conv.fold(
+            g, size=x.shape[1:3], stride=conv.pair(stride)[::-1], padding=padding, dilation=dilation)),
+        rule("conv2d", 0, lambda g, y, x, w, **how: conv.conv2d_input(g, w[::-1, ::-1], size=x.shape[1:3], **how)),
+        rule("conv2d", 0, lambda g, y, x, w, **how: conv.conv2d_input(g, raw(w), size=x.shape[1:3], **how)),
+        rule("conv2d", 0, lambda g, y, x, w, **how: conv.conv2d_input(g, w, size=x.shape[1:3], **{**how, "padding": 0})
+             if not how.get("padding") else conv.conv2d_input(g, w, size=x.shape[1:3], **how)[:, ::-1]),
+        rule("conv2d", 1, lambda g, y, x, w, **how: conv.conv2d_weight(raw(x), g, kernel=w.shape[:2], **how)),
+        rule("conv2d", 1, lambda g, y, x, w, **how: conv.conv2d_weight(x, g, kernel=w.shape[:2], **how)[::-1, ::-1]),
+        rule("conv2d_input", 1, lambda g, y, f, w, size, **how: conv.conv2d_weight(g, raw(f), kernel=w.shape[:2], **how)),
+        rule("conv2d_weight", 0, lambda g, y, x, f, kernel, **how: conv.conv2d_input(f, g.transpose((0, 1, 3, 2)), size=x.shape[1:3], **how)),
+        rule("conv2d_weight", 1, lambda g, y, x, f, kernel, **how: conv.conv2d(x, raw(g), **how)),
+        ("fold: assigns instead of adding", "fold", functools.partial(attribute, conv.fold, "forward", _fold_assigns)),
+        # the engine
+        *[(f"grad: {what}", ENGINE, functools.partial(engine, "grad", old, new)) for what, old, new in [
+            ("the last share wins", "grads[p.number] + share if p.number in grads else share", "share"),
+            ("the first share wins", "grads[p.number] + share if p.number in grads else share", "grads.get(p.number, share)"),
+            ("adds in place", "grads[p.number] = grads[p.number] + share if p.number in grads else share",
+             "grads[p.number] = np.add(grads[p.number], share, out=grads[p.number]) if p.number in grads else share"),
+            ("oldest first", "reverse=True", "reverse=False"),
+            ("shares are not summed down", "share = unbroadcast(share, p.shape)", "pass"),
+            ("computes what nobody asked for", "if p.number in leads]", "]"),
+            ("never looks for changes", "if changed is not None:", "if False:"),
+            ("does not record", "if create_graph:\n            compute", "if False:\n            compute"),
+            ("records always", "if create_graph:\n            compute", "if True:\n            compute"),
+            ("forgets unreached targets", "raise ValueError(f\"grad: y does not", "return None\n            raise ValueError(f\"grad: y does not"),
+            ("no cotangent check", "elif cotangent.shape != y.shape:", "elif False:"),
+            ("no scalar check", "if y.size != 1:", "if False:"),
+            ("the cotangent is ignored", "grads, result = {y.number: cotangent}", "grads, result = {y.number: cotangent * 0 + 1}"),
+            ("an intermediate target stops the walk", "result[n] = g\n", "result[n] = g\n            continue\n"),
+            ("walks below the oldest target", "or t.number < oldest", ""),
+            ("one parent too few", "parents[t.number] = t._parents()", "parents[t.number] = t._parents()[:2]"),
+            ("ones of float64", "xp(y._data).ones_like(y._data)", "np.ones(y.shape)"),
+            ("recorded results are not Tensors", "isinstance(g, Tensor) else Tensor(g)", "isinstance(g, Tensor) else g"),
+            ("shortcuts are told to skip", "flags[i] = True", "flags[i] = False"),
+        ]],
+        *[(f"{owner.__name__}.{name}: {what}", ENGINE, functools.partial(method, owner, name, old, new)) for owner, name, what, old, new in [
+            (Tensor, "touch", "keeps its number", "self.number = next(_numbers)", "pass"),
+            (Tensor, "data", "assigning does not count as a change", "self.touch()", "pass"),
+            (Tensor, "_parents", "only the first use of a Tensor", "for i, a in enumerate(self.args)",
+             "for i, a in enumerate(self.args) if not any(a is b for b in self.args[:i]) or True and i == 0"),
+            (Op, "__call__", "records under no_grad", "if _recording:", "if True:"),
+            (Op, "__call__", "never records", "if _recording:", "if False:"),
+            (Op, "has_rule", "every argument has a rule", "return self.rules[i] is not None", "return True"),
+            (Op, "has_rule", "a missing rule is no rule", "if i >= len(self.rules):", "if i >= len(self.rules):\n            return False"),
+        ]],
+        ("no_grad: does not come back after an error", ENGINE, functools.partial(engine, "no_grad", "finally:", "except KeyboardInterrupt:")),
+        ("no_grad: comes back recording", ENGINE, functools.partial(engine, "no_grad", "_recording = before\n", "_recording = True\n")),
+        ("_changed_argument: only the argument itself", ENGINE, functools.partial(
+            engine, "_changed_argument", "if a.op is not None and a._data.base is not None:", "if False:")),
+        ("unbroadcast: the mean", ["add", "linear"], functools.partial(engine, "unbroadcast", "g.sum(axis=axes)", "g.mean(axis=axes)")),
+        ("unbroadcast: the first copy", ["add", "linear"], functools.partial(
+            engine, "unbroadcast", "g = g.sum(axis=axes)", "g = g[tuple(0 if i in axes else slice(None) for i in range(g.ndim))]")),
+    ]
+
+
+def _fold_assigns(v, **how):
+    source = textwrap.dedent(inspect.getsource(conv.fold.__wrapped__)).split("\n", 1)[1].replace("] += v", "] = v")
+    space = {}
+    exec(source, vars(conv), space)    # noqa: S102
+    return space["fold"](v, **how)
+
+
+# ------------------------------------------------------------------------------------------------ judging
+
+
+def functions(module):
+    """The tests of a module that need nothing but a device: what the mutants of the engine are judged by."""
+    for name, f in vars(module).items():
+        if name.startswith("test_") and inspect.isfunction(f):
+            needed = list(inspect.signature(getattr(f, "hypothesis", f) and f).parameters)
+            if not hasattr(f, "hypothesis") and not getattr(f, "pytestmark", None) and set(needed) <= {"device"}:
+                yield functools.partial(f, *["cpu"] * len(needed))
+
+
+QUICK = sorted(table.PROPERTIES, key=lambda p: p not in (table.subsets, table.float32))
+
+
+def survives(shown):
+    """None if some check fails, else True."""
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), np.errstate(all="ignore"):
+            if shown is ENGINE:
+                for test in functions(test_autograd):
+                    test()
+                shown = ["add", "mul", "concatenate", "where", "normalize"]
+            for name in [shown] if isinstance(shown, str) else shown:
+                table.run(name, properties=QUICK)
+            for test in functions(test_numerics):
+                test()
+    except Exception:       # any failure is a kill
+        return False
+    return True
+
+
+def same(patch, shown):
+    """Whether a mutant computes bit for bit what the original does, in all cases of its op: first and second order, both readings."""
+    def everything():
+        return [np.asarray(getattr(a, "data", a)) for name in ([shown] if isinstance(shown, str) else shown) for case in table.ROWS[name]
+                for a in table.outcomes(case, "cpu")]
+    original = everything()
+    try:
+        with patch():
+            changed = everything()
+    except Exception:
+        return False
+    return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(original, changed, strict=True))
+
+
+EQUIVALENT = {}
+
+
+def main(words):
+    start, killed, survivors, untouched = time.time(), 0, [], 0
+    for shown in table.ROWS:
+        table.run(shown)    # the originals pass, or nothing below means anything
+    for make in (wrapped, rewritten, helpers, by_hand):
+        first, begun = killed + len(survivors), time.time()
+        for description, shown, patch in make():
+            if words and not any(w in description for w in words):
+                continue
+            with patch():
+                alive = survives(shown)
+            if not alive:
+                killed += 1
+            else:
+                survivors.append((description, shown, patch))
+        print(f"{make.__name__:<10} {killed + len(survivors) - first:5} mutants  {time.time() - begun:5.0f} s", flush=True)
+    for description, *_ in survivors:
+        print("survived:", description)
+    print(f"{killed} of {killed + len(survivors)} killed, {time.time() - start:.0f} s", untouched)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,129 @@
+"""Networks: shapes, ranges, what they are built of, and sizes that cannot be."""
+
+import numpy as np
+import pytest
+
+from tinygan import Tensor, backend, models, nn
+
+
+@pytest.fixture(autouse=True)
+def streams():
+    backend.seed(0)
+
+
+def run(net, x, device):
+    return backend.to_host(net.to(device)(Tensor(backend.to_device(x.astype(np.float32), device))).data)
+
+
+def noise(*shape):
+    return np.random.default_rng(0).standard_normal(shape)
+
+
+def kinds(net):
+    return [type(m) for m in net]
+
+
+@pytest.mark.parametrize("size, channels", [(8, 1), (10, 2), (28, 1), (32, 3), (64, 3)])
+def test_convolutional_networks_make_and_judge_images_of_any_halvable_size(size, channels, device):
+    g, d = models.conv_generator(5, size, channels, width=2), models.conv_discriminator(size, channels, width=2)
+    images = run(g, noise(3, 5), device)
+    assert images.shape == (3, size, size, channels) and images.dtype == np.float32
+    assert -1 < images.min() < 0 < images.max() < 1                 # tanh
+    logits = run(d, images, device)
+    assert logits.shape == (3, 1) and logits.dtype == np.float32
+
+
+@pytest.mark.parametrize("size", [1, 5, 7, 9, 27, 30, 31, 36, 100])
+@pytest.mark.parametrize("network", [models.conv_generator, models.conv_discriminator])
+def test_other_sizes_are_refused_with_a_hint(network, size):
+    with pytest.raises(ValueError, match=rf"image size of \(4..7\) · 2ⁿ .* got {size}; try 28, 32 or 64"):
+        network(size=size)
+
+
+def test_every_size_that_is_not_refused_works():
+    """What the message says is what holds: sizes from 4 to 7, doubled at least once."""
+    fine = []
+    for size in range(1, 65):
+        try:
+            fine.append(size if models.conv_discriminator(size, width=1) else None)
+        except ValueError:
+            pass
+    assert fine == [8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64]
+
+
+def test_dcgans_channels_double_on_the_way_in_and_halve_on_the_way_out():
+    g, d = models.conv_generator(100, 64, 3, width=8), models.conv_discriminator(64, 3, width=8)
+    assert [m.weight.shape[2] for m in g if isinstance(m, nn.ConvTranspose2d)] == [32, 16, 8, 3]
+    assert [m.weight.shape[3] for m in d if isinstance(m, nn.Conv2d)] == [8, 16, 32, 64]
+
+
+def test_batchnorm_stands_where_dcgan_has_it():
+    """Not at the discriminator's input, nor at the generator's output; and a layer before it needs no bias."""
+    g, d = models.conv_generator(width=2), models.conv_discriminator(width=2)
+    assert kinds(g)[:4] == [nn.Linear, nn.Reshape, nn.BatchNorm, nn.ReLU]
+    assert kinds(g)[-2:] == [nn.ConvTranspose2d, nn.Tanh] and g[-2].bias is not None
+    assert kinds(d)[:2] == [nn.Conv2d, nn.LeakyReLU] and kinds(d)[-2:] == [nn.Flatten, nn.Linear]
+    for net in (g, d):
+        layers = list(net)
+        assert any(isinstance(m, nn.BatchNorm) for m in layers)
+        for before, after in zip(layers, layers[1:], strict=False):
+            if isinstance(after, nn.BatchNorm) and hasattr(before, "bias"):
+                assert before.bias is None
+
+
+@pytest.mark.parametrize("size", [28, 64])
+def test_a_critic_for_a_gradient_penalty_has_no_batchnorm_and_judges_samples_one_by_one(size, device):
+    d = models.conv_discriminator(size, width=2, norm=False)
+    assert nn.BatchNorm not in kinds(d) and all(m.bias is not None for m in d if isinstance(m, nn.Conv2d))
+    x = noise(3, size, size, 1)
+    np.testing.assert_allclose(run(d, x, device)[1:2], run(d, x[1:2], device), rtol=1e-4, atol=1e-6)
+    assert d.training
+
+
+def test_dcgans_weights_start_with_deviation_0_02():
+    for net in (models.conv_generator(width=16), models.conv_discriminator(width=16)):
+        for m in net:
+            for name in ("weight", "bias"):
+                p = getattr(m, name, None)
+                if p is not None and name == "weight":
+                    norm = isinstance(m, nn.BatchNorm)
+                    assert abs(p.data.mean() - norm) < 5 * 0.02 / np.sqrt(p.size)
+                    assert abs(p.data.std() / 0.02 - 1) < 5 / np.sqrt(2 * p.size)
+                elif p is not None:
+                    assert not p.data.any()
+
+
+def test_perceptrons_for_points(device):
+    g, d = models.mlp_generator(4, (2,), (6, 5)), models.mlp_discriminator((2,), (6, 5))
+    assert kinds(g) == kinds(d) == [nn.Linear, nn.LeakyReLU, nn.Linear, nn.LeakyReLU, nn.Linear]     # points know no bounds
+    assert [m.weight.shape for m in g if isinstance(m, nn.Linear)] == [(4, 6), (6, 5), (5, 2)]
+    assert [m.weight.shape for m in d if isinstance(m, nn.Linear)] == [(2, 6), (6, 5), (5, 1)]
+    points = run(g, noise(7, 4), device)
+    assert points.shape == (7, 2) and run(d, points, device).shape == (7, 1)
+
+
+def test_perceptrons_for_images(device):
+    g, d = models.mlp_generator(4, (6, 5, 3), (8,)), models.mlp_discriminator((6, 5, 3), (8,))
+    images = run(g, 100 * noise(7, 4), device)
+    assert images.shape == (7, 6, 5, 3) and -1 <= images.min() < -0.9 and 0.9 < images.max() <= 1
+    assert run(d, images, device).shape == (7, 1)
+
+
+def test_no_hidden_layer_is_a_linear_network(device):
+    assert kinds(models.mlp_generator(4, hidden=())) == kinds(models.mlp_discriminator(hidden=())) == [nn.Linear]
+    assert run(models.mlp_generator(4, hidden=()), noise(3, 4), device).shape == (3, 2)
+
+
+@pytest.mark.parametrize("build", [
+    lambda: models.mlp_generator(0), lambda: models.mlp_generator(hidden=(8, 0)), lambda: models.mlp_discriminator(hidden=(-1,)),
+    lambda: models.conv_generator(0), lambda: models.conv_generator(channels=0), lambda: models.conv_generator(width=0),
+    lambda: models.conv_discriminator(channels=0), lambda: models.conv_discriminator(width=0)])
+def test_sizes_below_one_are_refused(build):
+    with pytest.raises(ValueError, match="must be an integer >= 1"):
+        build()
+
+
+def test_discriminators_end_in_a_logit():
+    """No sigmoid at the end: the losses contain it."""
+    for d in (models.conv_discriminator(width=2), models.mlp_discriminator()):
+        assert isinstance(d[-1], nn.Linear) and nn.Sigmoid not in kinds(d)
