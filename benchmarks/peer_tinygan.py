@@ -1,5 +1,8 @@
 """The workloads in tinygan: `GAN.step`, the very code that `tinygan train` runs."""
 
+import resource
+import sys
+
 import numpy as np
 from workloads import BETAS, LR
 
@@ -18,3 +21,16 @@ def make(w, device="cpu"):
     gan = GAN(g.to(device), d.to(device), w.latent, loss=w.loss, penalty=wgan_gp() if w.penalty else None, lr=LR, betas=BETAS)
     real = to_device(np.random.default_rng(0).uniform(-1, 1, (w.batch, *w.shape)).astype(np.float32), device)
     return lambda: gan.step(real)
+
+
+def finish():
+    """Wait for the GPU, if there is one at work."""
+    if "cupy" in sys.modules:
+        sys.modules["cupy"].cuda.get_current_stream().synchronize()
+
+
+def memory():
+    """Peak MiB: of the GPU's memory pool, or of the process."""
+    if "cupy" in sys.modules:
+        return sys.modules["cupy"].get_default_memory_pool().total_bytes() / 2 ** 20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -4,7 +4,9 @@ Gradients only for the parameters being updated (torch.autograd.grad), fused Ada
 times this with contiguous and with channels_last images and keeps the faster.
 """
 
+import math
 import os
+import resource
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,8 @@ from workloads import BETAS, LR
 
 if "BENCH_THREADS" in os.environ:
     torch.set_num_threads(int(os.environ["BENCH_THREADS"]))
+if "BENCH_TF32" in os.environ:
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = os.environ["BENCH_TF32"] == "1"
 
 
 class View(nn.Module):
@@ -36,9 +40,7 @@ def mlp(sizes, end=()):
 
 def networks(w):
     """(G, D) of the workload; images are (N, C, H, W) here."""
-    features = 1
-    for n in w.shape:
-        features *= n
+    features = math.prod(w.shape)
     if w.net == "mlp":
         return mlp((w.latent, *w.g, features), (nn.Tanh(),) if len(w.shape) > 1 else ()), mlp((features, *w.d, 1))
     size, channels, width = w.shape[0], w.shape[2], w.g[0]
@@ -61,15 +63,16 @@ def networks(w):
 
 def make(w, device="cpu", layout="contiguous"):
     """A function that runs one training step of the workload."""
+    device = {"gpu": "cuda"}.get(device, device)
     g, d = networks(w)
-    shape = w.shape if len(w.shape) == 1 else (w.shape[2], *w.shape[:2]) if w.net == "conv" else (w.shape[0] * w.shape[1] * w.shape[2],)
+    shape = (w.shape[2], *w.shape[:2]) if w.net == "conv" else (math.prod(w.shape),)
     real = torch.rand((w.batch, *shape), device=device) * 2 - 1
     g, d = g.to(device), d.to(device)
     if layout == "channels_last":
         g, d = g.to(memory_format=torch.channels_last), d.to(memory_format=torch.channels_last)
         real = real.contiguous(memory_format=torch.channels_last)
     pg, pd = list(g.parameters()), list(d.parameters())
-    og, od = torch.optim.Adam(pg, LR, BETAS, fused=True), torch.optim.Adam(pd, LR, BETAS, fused=True)
+    og, od = (torch.optim.Adam(p, LR, BETAS, fused=True, capturable=device == "cuda") for p in (pg, pd))
 
     def update(optimizer, params, loss):
         for p, grad in zip(params, torch.autograd.grad(loss, params), strict=True):
@@ -93,3 +96,16 @@ def make(w, device="cpu", layout="contiguous"):
         logits = d(fake)
         update(og, pg, -logits.mean() if w.loss == "wasserstein" else F.softplus(-logits).mean())
     return step
+
+
+def finish():
+    """Wait for the GPU, if there is one at work."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def memory():
+    """Peak MiB: of the GPU's memory pool, or of the process."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_reserved() / 2 ** 20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

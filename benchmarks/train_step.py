@@ -35,13 +35,14 @@ def worker(peer, name, device, layout):
     options = {"layout": layout} if layout else {}
     step = module.make(WORKLOADS[name], device, **options)
     finish = getattr(module, "finish", lambda: None)
+    memory = getattr(module, "memory", lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     print("ready", flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
         step()
         finish()
         seconds = time.perf_counter() - start
-        print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
+        print(seconds, memory(), flush=True)
 
 
 class Peer:
@@ -73,7 +74,7 @@ def measure(name, peers, device, threads, seconds, steps=None):
     w = WORKLOADS[name]
     group = []
     for p in ["tinygan", *peers]:
-        layouts = ("contiguous", "channels_last") if p == "torch" and w.net == "conv" else (None,)
+        layouts = ("contiguous", "channels_last") if p.startswith("torch") and w.net == "conv" else (None,)
         group += [Peer(p, name, device, threads, layout) for layout in layouts]
     for p in group:
         for _ in range(3):                                      # warm up: compile, fill caches
@@ -156,8 +157,8 @@ def main():
         folder = HERE / "results"
         folder.mkdir(exist_ok=True)
         machine = f"{platform.processor() or platform.machine()}, {args.threads} threads, Python {platform.python_version()}"
-        (folder / f"{args.name}.md").write_text(f"{machine}; `python benchmarks/{' '.join([Path(__file__).name, *sys.argv[1:]])}`\n\n"
-                                                f"{table(results)}\n")
+        command = " ".join([Path(__file__).name, *sys.argv[1:]])
+        (folder / f"{args.name}.md").write_text(f"{machine}; `python benchmarks/{command}`\n\n{table(results)}\n")
         (folder / f"{args.name}.json").write_text(json.dumps(results, indent=1) + "\n")
         plot(results, folder / f"{args.name}.png")
         print(f"saved {folder / args.name}.md, .json and .png")

@@ -1,21 +1,25 @@
-"""What Tensor remembers: the computation graph of the smallest GAN there is, drawn with every value and every gradient.
+"""What Tensor remembers: the computation graph of the smallest GAN there is, drawn with every value and every
+gradient.
 
 A generator of two numbers and a discriminator of two, on one latent z:
 
     x = w z + b        d = u x + v x²        L = softplus(−d) = −log σ(d), the generator's loss
 
-Each op leaves a Tensor that knows the op and its arguments. Following `tensor.args` from L back to the numbers that nothing made
-is all this script does; the same walk, newest first, is how `grad` works. At every arrow the incoming gradient ȳ is multiplied by
-the arrow's own derivative, x̄ = ȳ ∂y/∂x. x has two uses, u x and x², and its gradient is the sum of both shares:
+Each op leaves a Tensor that knows the op and its arguments. Following `tensor.args` from L back to the numbers that
+nothing made is all this script does; the same walk, newest first, is how `grad` works. At every arrow the incoming
+gradient ȳ is multiplied by the arrow's own derivative, x̄ = ȳ ∂y/∂x. x has two uses, u x and x², and its gradient
+is the sum of both shares:
 
     x̄ = d̄ u + d̄ v · 2x        with d̄ = −σ(−d)
 
-What the usual version gets wrong: it keeps the last share only (`=` where `+=` belongs), or starts a node's own backward step
-before all its uses have reported. Both give the right answer on every chain and a wrong one on every diamond such as this.
+What the usual version gets wrong: it keeps the last share only (`=` where `+=` belongs), or starts a node's own
+backward step before all its uses have reported. Both give the right answer on every chain and a wrong one on every
+diamond such as this.
 
-Expect an SVG, read from left to right: in every box the op, its value in blue and its gradient in orange; what no op made is on
-pale blue. With --steps N the generator first takes N steps w ← w − η w̄, b ← b − η b̄, and L falls. Takes 1 second. Prints the
-largest difference between `grad` and the formulas above, worked out by hand (perfect: 0).
+Expect an SVG, read from left to right: in every box the op, its value in blue and its gradient in orange; what no
+op made is on pale blue. With --steps N the generator first takes N steps w ← w − η w̄, b ← b − η b̄, and L falls.
+Takes 1 second. Prints the largest difference between `grad` and the formulas above, worked out by hand (perfect:
+0).
 """
 
 import argparse
@@ -32,7 +36,6 @@ for name, default in dict(device="cpu", steps=0, seed=0, out="graph.svg").items(
     cli.add_argument(f"--{name}", type=type(default), default=default, help=f"default: {default}")
 args = cli.parse_args()
 tinygan.seed(args.seed)
-device = tinygan.pick_device(args.device)
 
 SIGNS = {"add": "+", "sub": "−", "mul": "×", "neg": "−", "pow": "power"}     # how a node shows its op; others by name
 WIDE, HIGH, COLUMN, ROW = 104, 62, 140, 92                              # of a node, and from one node to the next
@@ -82,8 +85,8 @@ def svg(y):
         title = " ".join([SIGNS.get(t.op.name, t.op.name), *map(str, plain)]) if t.op else ""
         title = ": ".join(part for part in (t.name, title) if part)
         fill, edge = ("#FFFFFF", plot.INK) if t.op else ("#EAF3F9", plot.BLUE)
-        boxes.append(f'<rect x="{px - WIDE / 2}" y="{py - HIGH / 2}" width="{WIDE}" height="{HIGH}" rx="9" fill="{fill}" '
-                     f'stroke="{edge}"/>')
+        boxes.append(f'<rect x="{px - WIDE / 2}" y="{py - HIGH / 2}" width="{WIDE}" height="{HIGH}" rx="9" '
+                     f'fill="{fill}" stroke="{edge}"/>')
         for dy, color, text in ((-13, plot.INK, title), (6, plot.BLUE, f"{t.item():.4g}"),
                                 (23, plot.ORANGE, f"{bars[t.number].item():+.4g}")):
             boxes.append(f'<text x="{px}" y="{py + dy}" fill="{color}">{html.escape(text).replace("-", "−")}</text>')
@@ -92,19 +95,21 @@ def svg(y):
             lines.append(f'<path d="M{ax + WIDE / 2} {ay} C{ax + WIDE / 2 + 30} {ay} {reach - 30} {py} {reach} {py}"/>')
     wide = max(p[0] for p in at.values()) + WIDE / 2 + 20 - left
     high = max(p[1] for p in at.values()) + HIGH / 2 + 20 - top
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{left} {top} {wide} {high}" width="{wide}" height="{high}">\n'
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{left} {top} {wide} {high}" '
+            f'width="{wide}" height="{high}">\n'
             '<marker id="tip" viewBox="0 0 8 8" refX="4" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
             f'<path d="M0 0L8 4L0 8z" fill="{plot.GREY}"/></marker>\n'
             f'<rect x="{left}" y="{top}" width="100%" height="100%" fill="white"/>\n'
             f'<g fill="none" stroke="{plot.GREY}" stroke-width="1.4" marker-end="url(#tip)">\n' + "\n".join(lines) +
             '</g>\n<g font-family="sans-serif" font-size="15" text-anchor="middle">\n' + "\n".join(boxes) +
             f'<text x="{left + wide - 20}" y="{top + high - 20}" text-anchor="end" fill="{plot.GREY}">'
-            f'op, <tspan fill="{plot.BLUE}">value</tspan>, <tspan fill="{plot.ORANGE}">gradient ∂L/∂value</tspan></text>'
+            f'op, <tspan fill="{plot.BLUE}">value</tspan>, '
+            f'<tspan fill="{plot.ORANGE}">gradient ∂L/∂value</tspan></text>'
             "</g></svg>\n")
 
 
 values = tinygan.stream("init").normal(size=5).astype(np.float32).round(1)
-w, b, u, v, z = (Tensor(tinygan.to_device(values[i:i + 1], device), name) for i, name in enumerate("wbuvz"))
+w, b, u, v, z = (Tensor(tinygan.to_device(values[i:i + 1], tinygan.pick_device(args.device)), name) for i, name in enumerate("wbuvz"))
 
 
 def loss():
@@ -126,4 +131,4 @@ d_bar = -1 / (1 + math.exp(d.item()))                                   # −σ(
 x_bar = d_bar * (u.item() + v.item() * 2 * x.item())                    # two uses, two shares
 by_hand = {x: x_bar, w: x_bar * z.item(), b: x_bar, u: d_bar * x.item(), v: d_bar * x.item() ** 2}
 worst = max(abs(grad(L, t).item() - value) for t, value in by_hand.items())
-print(f"{args.out}: L = {L.item():.4f}, grad differs from the formulas by at most {worst:.1e} (perfect: 0, but for rounding)")
+print(f"{args.out}: L = {L.item():.4f}, grad is off the formulas by {worst:.1e} at most (perfect: 0, but for rounding)")

@@ -1,19 +1,24 @@
-"""What autograd is, on ten lines of network: exclusive or, learnt from four points. No layers, no optimiser, only `grad`.
+"""What autograd is, on ten lines of network: exclusive or, learnt from four points. No layers, no optimiser, only
+`grad`.
 
-A network is a formula with numbers in it that may be changed, its parameters θ. Here, for points x and hidden width 8,
+A network is a formula with numbers in it that may be changed, its parameters θ. Here, for points x and hidden width
+8,
 
     h = tanh(x W₁ + b₁)        d = h W₂ + b₂        p = σ(d), the probability that x has the label t = 1
 
-and the loss is L = −E [t log p + (1 − t) log(1 − p)] = E [softplus(d) − t d], where softplus(d) = log(1 + eᵈ). Learning is walking
-downhill: θ ← θ − η ∂L/∂θ. Writing the formula with Tensors is enough for `grad(L, [W₁, b₁, W₂, b₂])` to know all four
-derivatives. What it returns is compared below with the definition, (L(θ + h) − L(θ − h)) / 2h, at one weight.
+and the loss is L = −E [t log p + (1 − t) log(1 − p)] = E [softplus(d) − t d], where softplus(d) = log(1 + eᵈ).
+Learning is walking downhill: θ ← θ − η ∂L/∂θ. Writing the formula with Tensors is enough for `grad(L, [W₁, b₁, W₂,
+b₂])` to know all four derivatives. What it returns is compared below with the definition, (L(θ + h) − L(θ − h)) /
+2h, at one weight.
 
-What the usual version gets wrong: it computes p = 1 / (1 + e⁻ᵈ) and then log p. For d = −800 that is log 0 = −inf, and one such
-sample turns every parameter into NaN. softplus(d) − t d is the same number, exact for every d. The loss of a GAN's discriminator
-is this very formula with t = 1 for real and t = 0 for generated samples, so the mistake is at home there too.
+What the usual version gets wrong: it computes p = 1 / (1 + e⁻ᵈ) and then log p. For d = −800 that is log 0 = −inf,
+and one such sample turns every parameter into NaN. softplus(d) − t d is the same number, exact for every d. The
+loss of a GAN's discriminator is this very formula with t = 1 for real and t = 0 for generated samples, so the
+mistake is at home there too.
 
-Expect four panels: p over the square, from a tilted plane to two corners against two. Takes 1 second. Prints the points it gets
-right (perfect: 4 of 4), the loss (perfect: 0) and how far `grad` is from the definition (perfect: 0, but for rounding).
+Expect four panels: p over the square, from a tilted plane to two corners against two. Takes 1 second. Prints the
+points it gets right (perfect: 4 of 4), the loss (perfect: 0) and how far `grad` is from the definition (perfect: 0,
+but for rounding).
 """
 
 import argparse
@@ -25,7 +30,7 @@ import tinygan
 from tinygan import Tensor, grad, ops, plot
 
 cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-for name, default in dict(device="cpu", steps=500, seed=0, out="xor.png").items():
+for name, default in dict(device="cpu", steps=500, seed=0, out="xor_from_scratch.png").items():
     cli.add_argument(f"--{name}", type=type(default), default=default, help=f"default: {default}")
 args = cli.parse_args()
 tinygan.seed(args.seed)

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygan import conv, ops
 from tinygan.autograd import Op, Tensor, grad
-from tinygan.backend import to_device, to_host
+from tinygan.backend import device_of, to_device, to_host
 from tinygan.gradcheck import check
 
 # ------------------------------------------------------------------------------------------------ counting
@@ -38,7 +38,7 @@ class Tally:
 
     def table(self):
         """Lines of text: the worst relative error per op at each order."""
-        columns = [1, 2, 3, "float32"]
+        columns = [c for c in (1, 2, 3, "float32") if any(c in e for e in self.errors.values())]
         lines = [f"{'op':<16}" + "".join(f"{c if c == 'float32' else f'order {c}':>11}" for c in columns)]
         for name in sorted(self.errors):
             worst = [self.errors[name].get(c) for c in columns]
@@ -84,7 +84,7 @@ def add(name, f, truth, *args, **kwargs):
 
 SHAPES = [(), (1,), (3,), (2, 3), (3, 1, 2), (0,), (2, 0, 3)]
 PAIRS = [((), ()), ((2, 3), (2, 3)), ((3, 1), (1, 4)), ((4,), (2, 3, 4)), ((2, 3, 4), (4,)), ((1, 3), (2, 3)), ((2, 1, 3), (1,)),
-         ((), (2, 3)), ((2, 3), ()), ((2, 3), (3, 2, 1)), ((2, 0), (1,)), ((1, 3), (0, 3))]
+         ((), (2, 3)), ((2, 3), ()), ((2, 3), (3, 2, 1)), ((1, 4), (1,)), ((2, 0), (1,)), ((1, 3), (0, 3))]
 
 
 def unary(name, truth, low=-2.0, high=2.0, kinks=(), **kwargs):
@@ -126,6 +126,7 @@ for p in (-1, 0, 1, 2, 3):
     add("pow", ops.pow, lambda x, p: x ** p, draw((2, 3), -2, -0.5), p)
 add("pow", ops.pow, lambda x, p: x ** p, draw((2, 3), 0.5, 2), np.array([[0.0, 1.0, 2.0]]))     # p = 0 is no special case
 add("pow", ops.pow, lambda x, p: x ** p, draw((2, 3), 0.5, 2), np.zeros(()))
+add("pow", ops.pow, lambda x, p: x ** p, 0.7, draw((2, 3)))
 unary("neg", lambda x: -x)
 unary("exp", np.exp)
 unary("log", np.log, 0.5, 3)
@@ -178,8 +179,18 @@ KEYS = [((3, 4), 1), ((3, 4), -1), ((3, 4), slice(None, None, -1)), ((3, 4), (sl
         ((3, 4), (np.array([0, 0]), slice(1, 3))), ((3, 4, 2), (0, np.array([1, 1]), slice(None))), ((3, 4, 2), (np.array([0, 2]), 1)),
         ((3, 4), np.int64(2)), ((3, 4), np.array([], dtype=int)), ((3, 4), slice(2, 2)), ((0, 3), (slice(None), 1)), ((4,), 2), ((3, 4), (1, 2)),
         ((3, 4), np.zeros(4, dtype=bool)[:3]), ((), None), ((3, 4), np.array(1)), ((2, 3, 4), (slice(None), np.array([0, 2]), None, np.array([1, 1])))]
+
+
+def beside(x, key):
+    """An index with its arrays where x lies."""
+    if isinstance(key, tuple):
+        return tuple(beside(x, k) for k in key)
+    x = x.data if isinstance(x, Tensor) else x
+    return to_device(np.array(key), device_of(x)) if isinstance(key, (np.ndarray, list)) else key
+
+
 for shape, key in KEYS:
-    add("getitem", ops.getitem, lambda x, key: np.array(x[key]), draw(shape), key=key)
+    add("getitem", lambda x, key: ops.getitem(x, key=beside(x, key)), lambda x, key: np.array(x[key]), draw(shape), key=key)
 
     def _put(v, key, shape):
         places = np.arange(math.prod(shape)).reshape(shape)[key]
@@ -187,7 +198,7 @@ for shape, key in KEYS:
         for place, value in zip(np.ravel(places), np.ravel(v), strict=True):
             y[place] += value
         return y.reshape(shape)
-    add("put", ops.put, _put, draw(np.empty(shape)[key].shape), key=key, shape=shape)
+    add("put", lambda v, key, shape: ops.put(v, key=beside(v, key), shape=shape), _put, draw(np.empty(shape)[key].shape), key=key, shape=shape)
 
 for shapes, axis in [([(2, 3), (1, 3)], 0), ([(2, 3), (2, 1), (2, 2)], 1), ([(2, 3), (2, 1)], -1), ([(3,)], 0), ([(0, 3), (2, 3)], 0),
                      ([(2, 1, 3), (2, 2, 3)], -2), ([(2, 2), (2, 2), (2, 2), (2, 2)], 1)]:
@@ -249,7 +260,7 @@ for name, reduce in dict(sum=math.fsum, mean=lambda r: math.fsum(r) / len(r), va
         if name != "norm" or shape not in [(), (1,)]:           # the norm of one number has a kink, as abs has: see KINKS
             add(name, getattr(ops, name), lambda x, reduce=reduce, **kw: slices(reduce, x, **kw), draw(shape, seed=1, kinks=[0]), **kw)
 add("sum", ops.sum, lambda x, axis: np.zeros(3), np.zeros((0, 3)), axis=0)
-for shape, axis in [((3,), -1), ((2, 3), -1), ((2, 3), 0), ((2, 3, 2), 1), ((1, 1), 0), ((0, 3), -1), ((3, 3), 0)]:
+for shape, axis in [((3,), -1), ((2, 3), -1), ((2, 3), 0), ((2, 3, 2), 1), ((1, 1), 0), ((1, 3), -1), ((3, 1), 0), ((0, 3), -1), ((3, 3), 0)]:
     x = draw(shape, -3, 3)
     add("softmax", ops.softmax, lambda x, axis: np.exp(x) / np.exp(x).sum(axis=axis, keepdims=True), x, axis=axis)
     add("log_softmax", ops.log_softmax, lambda x, axis: x - np.log(np.exp(x).sum(axis=axis, keepdims=True)), x, axis=axis)
@@ -301,8 +312,8 @@ def _normalize(x, scale, shift, axis, eps=1e-5, statistics=None):
 
 
 for shape, axis in [((4, 3), (0,)), ((4, 3), 0), ((2, 3, 2, 2), (0, 1, 2)), ((2, 3, 2, 2), (1, 2)), ((2, 4), (-1,)), ((3, 3), 1)]:
-    for c in [(shape[-1],), (), (1,) * (len(shape) - 1) + shape[-1:]]:
-        add("normalize", ops.normalize, _normalize, draw(shape), draw(c, seed=1), draw(c, seed=2), axis=axis, eps=1e-5)
+    for c, eps in [((shape[-1],), 1e-5), ((), 0.03), ((1,) * (len(shape) - 1) + shape[-1:], 0.1), (shape, 0.2)]:
+        add("normalize", ops.normalize, _normalize, draw(shape), draw(c, seed=1), draw(c, seed=2), axis=axis, eps=eps)
     add("normalize", ops.normalize, _normalize, draw(shape), draw(shape[-1:], seed=1), draw(shape[-1:], seed=2), axis=axis)
     add("normalize", ops.normalize, _normalize, draw(shape), 1.5, -0.5, axis=axis, eps=0.1, statistics=[])
     add("standardize", ops.standardize, lambda x, axis, eps: _normalize(x, 1.0, 0.0, axis, eps), draw(shape), axis=axis, eps=1e-3)
@@ -454,6 +465,11 @@ def is_float(a):
     return isinstance(a, np.ndarray) and a.dtype.kind == "f"
 
 
+def host(x):
+    """A Tensor or an array of any device as a NumPy array."""
+    return to_host(x.data if isinstance(x, Tensor) else x)
+
+
 def tensors(case, device, dtype=np.float64, layout=lambda a: a):
     """The case's arguments with a Tensor for every floating-point array, and the list of these Tensors."""
     args = [Tensor(to_device(layout(a.astype(dtype)), device)) if is_float(a) else
@@ -498,10 +514,11 @@ def value(case, device):
     near(case.name, "value", plain, expected, 1e-12, f"value of {case} on arrays")
 
 
-def derivatives(case, device, seeds=(0, 1), order=2):
+def derivatives(case, device, seeds=None, order=2):
     """First and second derivatives agree with finite differences, to 1e-7, by the library's own checker."""
     args, _ = tensors(case, device)
-    for seed in seeds:
+    small = sum(x.size for x in args if isinstance(x, Tensor)) <= 30
+    for seed in seeds or ([0, 1] if device == "cpu" and small else [0]):
         tally.report(case.name, check(case.f, *args, order=order, seed=seed))
 
 
@@ -572,7 +589,7 @@ def clean(case, device):
         assert np.array_equal(to_host(a), b), f"{case}: an input was changed"
         tally.add(case.name, "unchanged")
     for a, b in zip(*results, strict=True):
-        assert np.array_equal(to_host(getattr(a, "data", a)), to_host(getattr(b, "data", b))), f"{case}: two backward passes differ"
+        assert np.array_equal(host(a), host(b)), f"{case}: two backward passes differ"
         tally.add(case.name, "same bits")
     for x, g in zip(xs, results[0], strict=False):
         assert (g.shape, g.dtype) == (x.shape, x.dtype), f"{case}: a gradient is {g.shape} {g.dtype}, its argument {x.shape} {x.dtype}"
@@ -585,7 +602,7 @@ def linear(case, device):
     y = case.f(*args)
     (v,), (w,) = like([y], device, 1), like([y], device, 2)
     for g in [*grad(y, xs, v * 0.0), *grad(y, xs, v * 0.0, create_graph=True)]:
-        assert not np.any(to_host(getattr(g, "data", g))), f"{case}: a zero cotangent gives a gradient"
+        assert not np.any(host(g)), f"{case}: a zero cotangent gives a gradient"
         tally.add(case.name, "zero")
     for a, b, c in zip(grad(y, xs, v), grad(y, xs, w), grad(y, xs, v + 2 * w), strict=True):
         near(case.name, "linear", c, a + 2 * b, 1e-12, f"{case} is not linear in the cotangent")
@@ -611,15 +628,14 @@ def subsets(case, device):
 
 
 PROPERTIES = [value, derivatives, every_entry, layouts, float32, clean, linear, subsets]
+ON_EVERY_DEVICE = [value, derivatives, float32, clean]      # where another array module could behave differently; the rest is mathematics
 
 
-def run(name, device="cpu", properties=PROPERTIES):
-    """Everything about one op: raises at the first failure, returns the number of checks. Warnings are failures."""
-    before = tally.checks
+def run(name, device="cpu"):
+    """Everything about one op: raises at the first failure. Warnings are failures."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         kinks(name, device)
-        for prop in properties:
-            for case in ROWS[name]:
+        for case in sorted(ROWS[name], key=lambda c: abs(8 - sum(np.size(a) for a in c.args))):     # the most telling cases first
+            for prop in PROPERTIES:
                 prop(case, device)
-    return tally.checks - before

@@ -1,4 +1,4 @@
-"""Losses: each against its closed form at logits worked out by hand, its signs, its extremes, and the gradient penalty."""
+"""Losses: each against its closed form, its signs, its extremes, and the gradient penalty."""
 
 import math
 
@@ -16,7 +16,7 @@ def sigma(d):
     return 1 / (1 + np.exp(-d))
 
 
-# L_D(d_real, d_fake), L_G(d_fake), and their derivatives by d_real and d_fake: the papers' formulas with plain probabilities.
+# L_D and its derivatives by d_real and d_fake, L_G and its own: the papers' formulas with plain probabilities.
 LOGISTIC = (lambda r, f: -np.log(sigma(r)).mean() - np.log(1 - sigma(f)).mean(),
             lambda r, f: (sigma(r) - 1, sigma(f)))
 FORMULAS = {
@@ -204,7 +204,9 @@ def test_bce_is_the_mean_negative_log_probability(device):
     np.testing.assert_allclose(host(grad(loss, logits)), (sigma(d) - t) / 3, rtol=1e-5)
 
 
-@pytest.mark.parametrize("logit, target, value, slope", [(1e4, 1, 0, 0), (1e4, 0, 1e4, 1), (-1e4, 1, 1e4, -1), (-1e4, 0, 0, 0)])
+@pytest.mark.parametrize(
+    "logit, target, value, slope", [(1e4, 1, 0, 0), (1e4, 0, 1e4, 1), (-1e4, 1, 1e4, -1), (-1e4, 0, 0, 0)]
+)
 def test_bce_is_exact_at_huge_logits(logit, target, value, slope, device):
     d = on(device, [logit])
     loss = bce_with_logits(d, backend.to_device(np.float32([target]), device))

@@ -95,7 +95,8 @@ def test_dcgans_weights_start_with_deviation_0_02():
 
 def test_perceptrons_for_points(device):
     g, d = models.mlp_generator(4, (2,), (6, 5)), models.mlp_discriminator((2,), (6, 5))
-    assert kinds(g) == kinds(d) == [nn.Linear, nn.LeakyReLU, nn.Linear, nn.LeakyReLU, nn.Linear]     # points know no bounds
+    # No tanh at the end: points know no bounds.
+    assert kinds(g) == kinds(d) == [nn.Linear, nn.LeakyReLU, nn.Linear, nn.LeakyReLU, nn.Linear]
     assert [m.weight.shape for m in g if isinstance(m, nn.Linear)] == [(4, 6), (6, 5), (5, 2)]
     assert [m.weight.shape for m in d if isinstance(m, nn.Linear)] == [(2, 6), (6, 5), (5, 1)]
     points = run(g, noise(7, 4), device)
@@ -114,10 +115,19 @@ def test_no_hidden_layer_is_a_linear_network(device):
     assert run(models.mlp_generator(4, hidden=()), noise(3, 4), device).shape == (3, 2)
 
 
-@pytest.mark.parametrize("build", [
-    lambda: models.mlp_generator(0), lambda: models.mlp_generator(hidden=(8, 0)), lambda: models.mlp_discriminator(hidden=(-1,)),
-    lambda: models.conv_generator(0), lambda: models.conv_generator(channels=0), lambda: models.conv_generator(width=0),
-    lambda: models.conv_discriminator(channels=0), lambda: models.conv_discriminator(width=0)])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: models.mlp_generator(0),
+        lambda: models.mlp_generator(hidden=(8, 0)),
+        lambda: models.mlp_discriminator(hidden=(-1,)),
+        lambda: models.conv_generator(0),
+        lambda: models.conv_generator(channels=0),
+        lambda: models.conv_generator(width=0),
+        lambda: models.conv_discriminator(channels=0),
+        lambda: models.conv_discriminator(width=0),
+    ],
+)
 def test_sizes_below_one_are_refused(build):
     with pytest.raises(ValueError, match="must be an integer >= 1"):
         build()

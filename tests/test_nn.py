@@ -18,8 +18,10 @@ LAYERS = {
     "Conv2d": (lambda: nn.Conv2d(2, 3, (3, 2), stride=(2, 1), padding=(1, 0)), (2, 5, 4, 2)),
     "Conv2d dilated": (lambda: nn.Conv2d(2, 2, 3, padding=2, dilation=2, bias=False), (2, 5, 4, 2)),
     "ConvTranspose2d": (lambda: nn.ConvTranspose2d(3, 2, 4, stride=2, padding=1), (2, 3, 2, 3)),
-    "ConvTranspose2d pairs": (lambda: nn.ConvTranspose2d(2, 3, (3, 2), stride=(2, 3), padding=(0, 1), output_padding=(1, 2)),
-                              (2, 3, 2, 2)),
+    "ConvTranspose2d pairs": (
+        lambda: nn.ConvTranspose2d(2, 3, (3, 2), stride=(2, 3), padding=(0, 1), output_padding=(1, 2)),
+        (2, 3, 2, 2),
+    ),
     "BatchNorm": (lambda: nn.BatchNorm(3), (6, 3)),
     "BatchNorm of images": (lambda: nn.BatchNorm(2), (3, 2, 3, 2)),
     "BatchNorm in evaluation": (lambda: nn.BatchNorm(3).eval(), (6, 3)),
@@ -70,7 +72,8 @@ def randomise(module):
 
 
 def test_the_list_above_holds_every_layer():
-    kinds = {v for v in vars(nn).values() if isinstance(v, type) and issubclass(v, nn.Module) and not v.__name__.startswith("_")}
+    kinds = {v for name, v in vars(nn).items()
+             if isinstance(v, type) and issubclass(v, nn.Module) and not name.startswith("_")}
     nets = [make() for make, _ in LAYERS.values()] + [nn.Embedding(2, 2)]
     assert kinds - {nn.Module} == {type(n) for n in nets}
 
@@ -129,17 +132,24 @@ def test_linear_without_bias_has_none(device):
     np.testing.assert_allclose(run(layer, x, device), x @ host(layer.weight), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("how", [dict(), dict(stride=2), dict(padding=1), dict(stride=(2, 1), padding=(0, 2)), dict(dilation=2, padding=1)])
+@pytest.mark.parametrize(
+    "how", [dict(), dict(stride=2), dict(padding=1), dict(stride=(2, 1), padding=(0, 2)), dict(dilation=2, padding=1)]
+)
 def test_conv2d_against_loops(device, how):
     layer, x = nn.Conv2d(2, 3, (3, 2), **how), points(2, 6, 5, 2)
-    stride, padding, dilation = (np.broadcast_to(how.get(k, d), 2) for k, d in (("stride", 1), ("padding", 0), ("dilation", 1)))
+    stride, padding, dilation = (
+        np.broadcast_to(how.get(k, d), 2) for k, d in (("stride", 1), ("padding", 0), ("dilation", 1))
+    )
     expected = naive_conv(x, host(layer.weight), stride, padding, dilation) + host(layer.bias)
     np.testing.assert_allclose(run(layer, x, device), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("stride, padding, extra", [((1, 1), (0, 0), (0, 0)), ((2, 2), (1, 1), (0, 0)), ((2, 3), (0, 1), (1, 2))])
+@pytest.mark.parametrize(
+    "stride, padding, extra", [((1, 1), (0, 0), (0, 0)), ((2, 2), (1, 1), (0, 0)), ((2, 3), (0, 1), (1, 2))]
+)
 def test_conv_transpose2d_against_stamping(device, stride, padding, extra):
-    layer, x = nn.ConvTranspose2d(3, 2, (4, 3), stride=stride, padding=padding, output_padding=extra), points(2, 3, 4, 3)
+    layer = nn.ConvTranspose2d(3, 2, (4, 3), stride=stride, padding=padding, output_padding=extra)
+    x = points(2, 3, 4, 3)
     expected = naive_transpose(x, host(layer.weight), stride, padding, extra) + host(layer.bias)
     np.testing.assert_allclose(run(layer, x, device), expected, rtol=1e-5, atol=1e-5)
 
@@ -254,8 +264,14 @@ def test_a_layer_draws_the_same_weights_from_the_same_seed(name):
         np.testing.assert_array_equal(first[k], second[k])
 
 
-@pytest.mark.parametrize("layer, fan_in", [
-    (lambda: nn.Linear(100, 300), 100), (lambda: nn.Conv2d(10, 200, 5), 250), (lambda: nn.ConvTranspose2d(200, 10, 5), 250)])
+@pytest.mark.parametrize(
+    "layer, fan_in",
+    [
+        (lambda: nn.Linear(100, 300), 100),
+        (lambda: nn.Conv2d(10, 200, 5), 250),
+        (lambda: nn.ConvTranspose2d(200, 10, 5), 250),
+    ],
+)
 def test_weights_start_uniform_within_one_over_the_root_of_fan_in(layer, fan_in):
     w, b = layer().parameters()
     for p in (w, b):
@@ -303,7 +319,7 @@ def test_batchnorm_in_evaluation_uses_the_averages_and_leaves_them(device, shape
     y = run(layer.eval(), x, device)
     expected = (x - before["running_mean"]) / np.sqrt(before["running_var"] + 1e-5) * before["weight"] + before["bias"]
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(run(layer, x[:1], device), expected[:1], rtol=1e-4, atol=1e-5)      # one sample is enough
+    np.testing.assert_allclose(run(layer, x[:1], device), expected[:1], rtol=1e-4, atol=1e-5)  # one sample is enough
     for k, v in layer.state_dict().items():
         np.testing.assert_array_equal(v, before[k])
 
@@ -386,8 +402,8 @@ class Twice(nn.Module):
 
 def test_parameters_have_dotted_names_in_order_and_a_shared_one_counts_once():
     net = Twice()
-    assert list(net.named_parameters()) == ["first.weight", "first.bias", "inner.0.weight", "inner.0.bias", "inner.1.1.weight",
-                                            "inner.1.1.bias", "scale"]
+    assert " ".join(net.named_parameters()) == (
+        "first.weight first.bias inner.0.weight inner.0.bias inner.1.1.weight inner.1.1.bias scale")
     assert len(net.parameters()) == 7 and all(isinstance(p, nn.Parameter) for p in net.parameters())
     SGD(net.parameters(), lr=0.1)           # takes no parameter twice
 
@@ -457,7 +473,9 @@ def test_numpy_numbers_and_types_among_the_attributes_are_no_state():
 
 
 def test_repr_shows_the_tree():
-    net = nn.Sequential(nn.Conv2d(1, 8, 4, stride=2, padding=1), nn.Sequential(nn.Linear(3, 4), nn.LeakyReLU(0.2)), nn.MaxPool2d(2))
+    net = nn.Sequential(
+        nn.Conv2d(1, 8, 4, stride=2, padding=1), nn.Sequential(nn.Linear(3, 4), nn.LeakyReLU(0.2)), nn.MaxPool2d(2)
+    )
     assert repr(net) == ("Sequential(\n"
                          "  (0): Conv2d(1, 8, kernel 4×4, stride 2×2, padding 1×1, dilation 1×1)\n"
                          "  (1): Sequential(\n"
@@ -475,14 +493,17 @@ def test_every_layer_has_a_repr_with_its_name(name):
 
 
 def test_summary_shows_output_shapes_and_counts_and_changes_nothing(device):
-    net = nn.Sequential(nn.Conv2d(1, 8, 4, stride=2, padding=1), nn.BatchNorm(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 14 * 14, 10))
+    net = nn.Sequential(
+        nn.Conv2d(1, 8, 4, stride=2, padding=1), nn.BatchNorm(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 14 * 14, 10)
+    )
     net.to(device)
     net[1].eval()
     before = net.state_dict()
     lines = nn.summary(net, (28, 28, 1)).splitlines()
     assert [line.split("  ")[0] for line in lines[1:]] == [repr(m) for m in net] + ["total"]
-    for line, (shape, count) in zip(lines[1:], [("(N, 14, 14, 8)", "136"), ("(N, 14, 14, 8)", "16"), ("(N, 14, 14, 8)", "0"),
-                                                ("(N, 1568)", "0"), ("(N, 10)", "15,690"), ("", "15,842")], strict=True):
+    expected = [("(N, 14, 14, 8)", "136"), ("(N, 14, 14, 8)", "16"), ("(N, 14, 14, 8)", "0"), ("(N, 1568)", "0"),
+                ("(N, 10)", "15,690"), ("", "15,842")]
+    for line, (shape, count) in zip(lines[1:], expected, strict=True):
         assert shape in line and line.split()[-1] == count
     assert len({len(line) for line in lines}) == 1, "columns are aligned"
     assert net.training and not net[1].training
@@ -517,40 +538,49 @@ def ones(*shape):
     return Tensor(np.ones(shape, np.float32))
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: nn.Linear(0, 3), r"Linear: in_features must be an integer >= 1, got 0"),
-    (lambda: nn.Linear(3, -1), r"Linear: out_features must be an integer >= 1, got -1"),
-    (lambda: nn.Linear(3, 2.0), r"Linear: out_features must be an integer >= 1, got 2.0"),
-    (lambda: nn.Linear(3, 2)(ones(4, 5)), r"linear: expected x of shape \(N, 3\).*got \(4, 5\)"),
-    (lambda: nn.Linear(3, 2, bias=False)(ones(4, 5)), r"matmul: expected matrices.*got \(4, 5\) and \(3, 2\)"),
-    (lambda: nn.Conv2d(0, 3, 3), r"Conv2d: in_channels must be an integer >= 1"),
-    (lambda: nn.Conv2d(1, 3, 0), r"Conv2d: kernel_size: expected an integer >= 1"),
-    (lambda: nn.Conv2d(1, 3, (3, 3, 3)), r"Conv2d: kernel_size: expected an integer >= 1 or a pair"),
-    (lambda: nn.Conv2d(1, 3, 3, stride=0), r"Conv2d: stride: expected an integer >= 1"),
-    (lambda: nn.Conv2d(1, 3, 3, padding=-1), r"Conv2d: padding: expected an integer >= 0"),
-    (lambda: nn.Conv2d(1, 3, 3, dilation=0), r"Conv2d: dilation: expected an integer >= 1"),
-    (lambda: nn.Conv2d(2, 3, 3)(ones(1, 5, 5, 4)), r"conv2d: .*same C, got \(1, 5, 5, 4\) and \(3, 3, 2, 3\)"),
-    (lambda: nn.Conv2d(2, 3, 3)(ones(1, 5, 2)), r"conv2d: expected images \(N, H, W, C\)"),
-    (lambda: nn.Conv2d(1, 3, 6)(ones(1, 5, 5, 1)), r"kernel \(6, 6\).*does not fit into an image of \(5, 5\)"),
-    (lambda: nn.ConvTranspose2d(2, 3, 3)(ones(1, 5, 5, 4)), r"conv2d_input: .*same O, got"),
-    (lambda: nn.ConvTranspose2d(2, 3, 3, output_padding=-1), r"ConvTranspose2d: output_padding: expected an integer >= 0"),
-    (lambda: nn.ConvTranspose2d(2, 3, 3, output_padding=1)(ones(1, 5, 5, 2)), r"conv2d_input: features of \(5, 5\) do not come"),
-    (lambda: nn.Embedding(0, 3), r"Embedding: num must be an integer >= 1"),
-    (lambda: nn.Embedding(4, 3)(np.array([0, 4])), r"embedding: index must be in 0..3, got 0..4"),
-    (lambda: nn.Embedding(4, 3)(np.array([-1])), r"embedding: index must be in 0..3, got -1..-1"),
-    (lambda: nn.BatchNorm(0), r"BatchNorm: features must be an integer >= 1, got 0"),
-    (lambda: nn.BatchNorm(3)(ones(4, 2)), r"BatchNorm: expected 3 channels on the last axis, got \(4, 2\)"),
-    (lambda: nn.LayerNorm(3)(ones(4, 2)), r"LayerNorm: expected 3 channels"),
-    (lambda: nn.InstanceNorm(3)(ones(4, 5, 5, 2)), r"InstanceNorm: expected 3 channels"),
-    (lambda: nn.InstanceNorm(3)(ones(4, 3)), r"InstanceNorm: expected images \(N, H, W, C\), got \(4, 3\)"),
-    (lambda: nn.Dropout(-0.1), r"Dropout: p must be in \[0, 1\], got -0.1"),
-    (lambda: nn.Dropout(1.1), r"Dropout: p must be in \[0, 1\], got 1.1"),
-    (lambda: nn.Dropout(math.nan), r"Dropout: p must be in \[0, 1\], got nan"),
-    (lambda: nn.MaxPool2d(0), r"MaxPool2d: kernel_size: expected an integer >= 1"),
-    (lambda: nn.AvgPool2d(2, stride=0), r"AvgPool2d: stride: expected an integer >= 1"),
-    (lambda: nn.MaxPool2d(6)(ones(1, 5, 5, 1)), r"does not fit into an image"),
-    (lambda: nn.Upsample(0), r"Upsample: factor: expected an integer >= 1"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: nn.Linear(0, 3), r"Linear: in_features must be an integer >= 1, got 0"),
+        (lambda: nn.Linear(3, -1), r"Linear: out_features must be an integer >= 1, got -1"),
+        (lambda: nn.Linear(3, 2.0), r"Linear: out_features must be an integer >= 1, got 2.0"),
+        (lambda: nn.Linear(3, 2)(ones(4, 5)), r"linear: expected x of shape \(N, 3\).*got \(4, 5\)"),
+        (lambda: nn.Linear(3, 2, bias=False)(ones(4, 5)), r"matmul: expected matrices.*got \(4, 5\) and \(3, 2\)"),
+        (lambda: nn.Conv2d(0, 3, 3), r"Conv2d: in_channels must be an integer >= 1"),
+        (lambda: nn.Conv2d(1, 3, 0), r"Conv2d: kernel_size: expected an integer >= 1"),
+        (lambda: nn.Conv2d(1, 3, (3, 3, 3)), r"Conv2d: kernel_size: expected an integer >= 1 or a pair"),
+        (lambda: nn.Conv2d(1, 3, 3, stride=0), r"Conv2d: stride: expected an integer >= 1"),
+        (lambda: nn.Conv2d(1, 3, 3, padding=-1), r"Conv2d: padding: expected an integer >= 0"),
+        (lambda: nn.Conv2d(1, 3, 3, dilation=0), r"Conv2d: dilation: expected an integer >= 1"),
+        (lambda: nn.Conv2d(2, 3, 3)(ones(1, 5, 5, 4)), r"conv2d: .*same C, got \(1, 5, 5, 4\) and \(3, 3, 2, 3\)"),
+        (lambda: nn.Conv2d(2, 3, 3)(ones(1, 5, 2)), r"conv2d: expected images \(N, H, W, C\)"),
+        (lambda: nn.Conv2d(1, 3, 6)(ones(1, 5, 5, 1)), r"kernel \(6, 6\).*does not fit into an image of \(5, 5\)"),
+        (lambda: nn.ConvTranspose2d(2, 3, 3)(ones(1, 5, 5, 4)), r"conv2d_input: .*same O, got"),
+        (
+            lambda: nn.ConvTranspose2d(2, 3, 3, output_padding=-1),
+            r"ConvTranspose2d: output_padding: expected an integer >= 0",
+        ),
+        (
+            lambda: nn.ConvTranspose2d(2, 3, 3, output_padding=1)(ones(1, 5, 5, 2)),
+            r"conv2d_input: features of \(5, 5\) do not come",
+        ),
+        (lambda: nn.Embedding(0, 3), r"Embedding: num must be an integer >= 1"),
+        (lambda: nn.Embedding(4, 3)(np.array([0, 4])), r"embedding: index must be in 0..3, got 0..4"),
+        (lambda: nn.Embedding(4, 3)(np.array([-1])), r"embedding: index must be in 0..3, got -1..-1"),
+        (lambda: nn.BatchNorm(0), r"BatchNorm: features must be an integer >= 1, got 0"),
+        (lambda: nn.BatchNorm(3)(ones(4, 2)), r"BatchNorm: expected 3 channels on the last axis, got \(4, 2\)"),
+        (lambda: nn.LayerNorm(3)(ones(4, 2)), r"LayerNorm: expected 3 channels"),
+        (lambda: nn.InstanceNorm(3)(ones(4, 5, 5, 2)), r"InstanceNorm: expected 3 channels"),
+        (lambda: nn.InstanceNorm(3)(ones(4, 3)), r"InstanceNorm: expected images \(N, H, W, C\), got \(4, 3\)"),
+        (lambda: nn.Dropout(-0.1), r"Dropout: p must be in \[0, 1\], got -0.1"),
+        (lambda: nn.Dropout(1.1), r"Dropout: p must be in \[0, 1\], got 1.1"),
+        (lambda: nn.Dropout(math.nan), r"Dropout: p must be in \[0, 1\], got nan"),
+        (lambda: nn.MaxPool2d(0), r"MaxPool2d: kernel_size: expected an integer >= 1"),
+        (lambda: nn.AvgPool2d(2, stride=0), r"AvgPool2d: stride: expected an integer >= 1"),
+        (lambda: nn.MaxPool2d(6)(ones(1, 5, 5, 1)), r"does not fit into an image"),
+        (lambda: nn.Upsample(0), r"Upsample: factor: expected an integer >= 1"),
+    ],
+)
 def test_bad_sizes_and_shapes_name_the_layer_and_what_came(call, message):
     with pytest.raises(ValueError, match=message):
         call()
@@ -568,7 +598,7 @@ def test_bad_types_name_the_layer_and_what_came(call, message):
 
 
 def test_layers_work_on_plain_arrays_too():
-    """Ops called without any Tensor just compute, and so do layers without parameters; one with parameters gives a Tensor."""
+    """Ops called without any Tensor just compute, and so do layers without parameters; others give a Tensor."""
     x = points(4, 3).astype(np.float32)
     assert type(nn.ReLU()(x)) is np.ndarray
     y = nn.Linear(3, 2)(x)

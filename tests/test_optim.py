@@ -58,7 +58,9 @@ def parameters(device):
 def gradients(steps, device="cpu"):
     """One list of gradients per step, of very different sizes, with an exact zero among them."""
     rng = np.random.default_rng(1)
-    every = [[rng.standard_normal(s).astype(np.float32) * 10.0 ** rng.integers(-3, 3) for s in SHAPES] for _ in range(steps)]
+    every = [
+        [rng.standard_normal(s).astype(np.float32) * 10.0 ** rng.integers(-3, 3) for s in SHAPES] for _ in range(steps)
+    ]
     for step in every:
         step[0][0, 0] = 0
     return [[backend.to_device(g.astype(np.float32), device) for g in step] for step in every]
@@ -203,7 +205,9 @@ def test_no_parameters_or_one_twice_is_an_error(kind):
 
 
 @every_optimiser
-@pytest.mark.parametrize("spoil", [lambda g: g[:-1], lambda g: g[::-1], lambda g: [*g[:2], g[2].reshape(4, 1)], lambda g: [*g, g[0]]])
+@pytest.mark.parametrize(
+    "spoil", [lambda g: g[:-1], lambda g: g[::-1], lambda g: [*g[:2], g[2].reshape(4, 1)], lambda g: [*g, g[0]]]
+)
 def test_gradients_of_other_shapes_are_refused_and_nothing_moves(name, spoil):
     kind, _, options = OPTIMISERS[name]
     params = parameters("cpu")
@@ -231,7 +235,7 @@ def wander(net, k, device):
 
 @pytest.mark.parametrize("decay", [0.0, 0.3, 0.9])
 def test_ema_follows_its_closed_form_and_copies_batchnorm_statistics(decay, device):
-    """w̄ₜ = Σ of all weights so far, each times the product of the later decays; the first decays are at most (1 + t) / (10 + t)."""
+    """w̄ ← d w̄ + (1 − d) w with d = min(decay, (1 + t) / (10 + t)) at step t."""
     source, average = network(device), network(device)
     ema = EMA(source, average, decay)
     expected = {k: v.astype(np.float64) for k, v in source.state_dict().items()}

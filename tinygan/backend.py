@@ -53,8 +53,14 @@ class DeviceError(RuntimeError):
     """The GPU was asked for and cannot be used; the message gives the reason and what to install."""
 
 
+_proven = None          # the CuPy that has run a kernel
+
+
 def _load_cupy():
     """CuPy, after it has *run* a kernel: importing it succeeds on machines without any GPU and proves nothing."""
+    global _proven
+    if _proven is not None and sys.modules.get("cupy") is _proven:
+        return _proven
     try:
         import cupy
         a = cupy.ones((2, 2), dtype="float32")
@@ -64,6 +70,7 @@ def _load_cupy():
         reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         raise DeviceError(f"no usable GPU ({reason}); install CuPy for your CUDA version, "
                           "pip install cupy-cuda13x (or cupy-cuda12x), or use --device cpu") from e
+    _proven = cupy
     return cupy
 
 

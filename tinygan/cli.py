@@ -48,9 +48,10 @@ def number(kind, low, high=None, above=False):
 
 def parser():
     """The whole command line."""
-    root = Parser(prog="tinygan", description="Train small GANs, from scratch, on NumPy or CuPy.")
-    commands = root.add_subparsers(dest="command", metavar="{train,sample,info}", required=True)
     formatter = argparse.RawDescriptionHelpFormatter
+    root = Parser(prog="tinygan", description="Train small GANs, from scratch, on NumPy or CuPy.", formatter_class=formatter,
+                  epilog=TRAIN_HELP + "\nThe options of a command: tinygan train --help")
+    commands = root.add_subparsers(dest="command", metavar="{train,sample,info}", required=True)
 
     t = commands.add_parser("train", help="train a GAN", description="Train a GAN and write a run folder.", epilog=TRAIN_HELP,
                             formatter_class=formatter)

@@ -24,6 +24,7 @@ derivative follows. (Dumoulin & Visin 2016, "A guide to convolution arithmetic f
 import builtins
 import math
 
+from . import gpu
 from .autograd import op
 from .backend import xp
 from .ops import broadcast_to, max, mean, pad
@@ -57,6 +58,8 @@ def unfold(x, *, kernel, stride=1, padding=0, dilation=1):
     """All windows of x (N, H, W, C) → (N, Ho, Wo, kh, kw, C)      x̄ = fold(ȳ)      (a view of the padded image)"""
     (sh, sw), (ph, pw), (dh, dw) = pair(stride), pair(padding, least=0), pair(dilation)
     ho, wo = output_size(x.shape[1:3], kernel, stride, padding, dilation)
+    if gpu.handles(x):
+        return gpu.im2col(x, kernel, (ho, wo), (sh, sw), (ph, pw), (dh, dw))
     if ph or pw:
         x = xp(x).pad(x, ((0, 0), (ph, ph), (pw, pw), (0, 0)))
     n, h, w, c = x.strides
@@ -70,6 +73,8 @@ unfold.vjps(lambda g, y, x, kernel, stride=1, padding=0, dilation=1:
 def fold(v, *, size, stride=1, padding=0, dilation=1):
     """The adjoint of unfold: add windows (N, Ho, Wo, kh, kw, C) back where they came from → (N, H, W, C)      v̄ = unfold(ȳ)"""
     (sh, sw), (ph, pw), (dh, dw) = pair(stride), pair(padding, least=0), pair(dilation)
+    if gpu.handles(v):
+        return gpu.col2im(v, size, (sh, sw), (ph, pw), (dh, dw))
     n, ho, wo, kh, kw, c = v.shape
     h, w = size
     if dh > 1 or dw > 1:                                # tap by tap
@@ -88,21 +93,6 @@ def fold(v, *, size, stride=1, padding=0, dilation=1):
             part = v[:, :, :, i:i + sh, j:j + sw]
             tiles[:, i // sh:i // sh + ho, j // sw:j // sw + wo, :part.shape[3], :part.shape[4]] += part
     return x[:, ph:ph + h, pw:pw + w]
-fold.vjps(lambda g, y, x, kernel, stride=1, padding=0, dilation=1:
-            fold(g, size=x.shape[1:3], stride=stride, padding=padding, dilation=dilation))
-
-
-@op
-def fold(v, *, size, stride=1, padding=0, dilation=1):
-    """The adjoint of unfold: add windows (N, Ho, Wo, kh, kw, C) back where they came from → (N, H, W, C)      v̄ = unfold(ȳ)"""
-    (sh, sw), (ph, pw), (dh, dw) = pair(stride), pair(padding, least=0), pair(dilation)
-    n, ho, wo, kh, kw, c = v.shape
-    h, w = size
-    x = xp(v).zeros((n, h + 2 * ph, w + 2 * pw, c), dtype=v.dtype)
-    for i in range(kh):
-        for j in range(kw):
-            x[:, i * dh:i * dh + sh * ho:sh, j * dw:j * dw + sw * wo:sw] += v[:, :, :, i, j]
-    return x[:, ph:ph + h, pw:pw + w]
 fold.vjps(lambda g, y, v, size, stride=1, padding=0, dilation=1:
           unfold(g, kernel=v.shape[3:5], stride=stride, padding=padding, dilation=dilation))
 
@@ -118,10 +108,13 @@ def _check(name, ok, message):
         raise ValueError(f"{name}: {message}")
 
 
-def _groups(n, bytes_per_image):
-    """Slices of the batch whose columns fill about GROUP bytes. (One group of all images costs up to 1.5 times as much.)"""
-    size = builtins.max(1, GROUP // builtins.max(1, bytes_per_image))
-    return [slice(i, i + size) for i in range(0, n, size)]
+def _groups(x, bytes_per_image):
+    """Slices of the batch x whose columns fill about GROUP bytes. (One group of all images costs up to 1.5 times as much.)
+
+    On the GPU, few long products are faster; there it is the memory that sets the limit.
+    """
+    size = builtins.max(1, (gpu.COLUMNS if gpu.handles(x) else GROUP) // builtins.max(1, bytes_per_image))
+    return [slice(i, i + size) for i in range(0, len(x), size)]
 
 
 def _columns(x, kernel, how):
@@ -131,7 +124,7 @@ def _columns(x, kernel, how):
     """
     v = unfold(x, kernel=kernel, **how)                                     # (N, Ho, Wo, kh, kw, C), a view
     n, ho, wo, kh, kw, c = v.shape
-    if c < 4:
+    if c < 4 and not gpu.handles(x):
         return xp(x).ascontiguousarray(v.transpose(3, 4, 5, 0, 1, 2)).reshape(kh * kw * c, n * ho * wo).T
     return v.reshape(n * ho * wo, kh * kw * c)
 
@@ -146,8 +139,11 @@ def conv2d(x, w, *, stride=1, padding=0, dilation=1):
     kernel, o = w.shape[:2], w.shape[3]
     matrix = w.reshape(w.size // o, o)                                      # (kh·kw·C, O)
     y = xp(x).empty((len(x), ho, wo, o), dtype=xp(x).result_type(x, w))
-    for i in _groups(len(x), ho * wo * len(matrix) * x.itemsize):
-        y[i] = (_columns(x[i], kernel, how) @ matrix).reshape(-1, ho, wo, o)
+    for i in _groups(x, ho * wo * len(matrix) * x.itemsize):
+        block = (_columns(x[i], kernel, how) @ matrix).reshape(-1, ho, wo, o)
+        if len(block) == len(x) and gpu.handles(x):                         # all at once: no second copy
+            return block
+        y[i] = block
     return y
 
 
@@ -164,13 +160,16 @@ def conv2d_input(g, w, *, size, stride=1, padding=0, dilation=1):
     kh, kw, c, _ = w.shape
     matrix = w.reshape(kh * kw * c, o)
     y = xp(g).empty((n, *size, c), dtype=xp(g).result_type(g, w))
-    for i in _groups(n, ho * wo * len(matrix) * g.itemsize):
+    for i in _groups(g, ho * wo * len(matrix) * g.itemsize):
         flat = g[i].reshape(-1, o)
-        if c < 4:                                                           # as planes, see _columns
+        if c < 4 and not gpu.handles(g):                                    # as planes, see _columns
             v = (matrix @ flat.T).reshape(kh, kw, c, -1, ho, wo).transpose(3, 4, 5, 0, 1, 2)
         else:
             v = (flat @ matrix.T).reshape(-1, ho, wo, kh, kw, c)
-        y[i] = fold(v, size=size, **how)
+        block = fold(v, size=size, **how)
+        if len(block) == n and gpu.handles(g):
+            return block
+        y[i] = block
     return y
 
 
@@ -182,6 +181,9 @@ def conv2d_weight(x, g, *, kernel, stride=1, padding=0, dilation=1):
            g.shape[1:3] == output_size(x.shape[1:3], kernel, **how),
            f"features {g.shape} do not come from images {x.shape} with kernel {tuple(kernel)}, "
            f"stride {stride}, padding {padding}, dilation {dilation}")
+    groups = _groups(x, math.prod((*g.shape[1:3], *kernel, x.shape[3])) * x.itemsize) if gpu.handles(x) else []
+    if len(groups) > 1:
+        return builtins.sum(conv2d_weight(x[i], g[i], kernel=kernel, **how) for i in groups)
     columns, o = _columns(x, kernel, how), g.shape[3]                       # all images at once: the product adds them up
     return (columns.T @ g.reshape(len(columns), o)).reshape(*kernel, x.shape[3], o)
 

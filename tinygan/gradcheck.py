@@ -36,7 +36,7 @@ STENCIL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
 
 
 class GradientError(AssertionError):
-    """A gradient that disagrees with its finite difference; has `argument`, `order`, `expected`, `got`, `error` (relative)."""
+    """A gradient that disagrees with its finite difference: `argument`, `order`, `expected`, `got`, `error` (relative), `look`."""
 
     def __init__(self, argument, order, expected, got, error, look):
         self.argument, self.order, self.expected, self.got, self.error, self.look = argument, order, expected, got, error, look
@@ -45,18 +45,16 @@ class GradientError(AssertionError):
 
 
 class Report:
-    """What was checked: `checks` comparisons; `errors[argument, order]`, the worst relative error of each kind."""
+    """What was checked: `checks` comparisons; `errors[argument, order]`, the worst relative error of each; `worst` of all."""
 
     def __init__(self):
         self.checks, self.errors = 0, {}
 
     def add(self, argument, order, error):
         self.checks += 1
-        self.errors[argument, order] = max(error, self.errors.get((argument, order), 0.0))
+        self.errors[argument, order] = max(float(error), self.errors.get((argument, order), 0.0))
 
-    @property
-    def worst(self):
-        return max(self.errors.values(), default=0.0)
+    worst = property(lambda self: max(self.errors.values(), default=0.0))
 
     def __repr__(self):
         rows = [f"{argument:<24} order {order}   worst relative error {e:.1e}" for (argument, order), e in self.errors.items()]
@@ -66,23 +64,21 @@ class Report:
 def check(f, *args, wrt=(), order=2, tolerance=1e-7, step=1e-3, seed=0, jacobian=False, names=None):
     """Check the derivatives of f(*args) up to `order`; return a `Report`, or raise `GradientError` at the first that is wrong.
 
-    f: any function of arrays or Tensors that returns a Tensor, or several. args: arrays of floating point (or Tensors) are checked, as
-    float64; anything else is passed on as it is. wrt: further Tensors that f uses, such as a network's parameters (set to float64
-    during the check and restored after it). jacobian: also compare every single entry of J, at two evaluations of f per output and
-    four per input. names: what to call the checked arguments and `wrt` in messages. Random streams are rewound before every
-    evaluation, so f may draw from `backend.stream`. Points within 2 `step` of a kink cannot be checked.
+    f: any function of arrays or Tensors that returns a Tensor, or several. args: floating-point arrays (or Tensors) are checked, as
+    float64; anything else is passed on as it is. wrt: further Tensors that f uses, such as a network's parameters (float64 during the
+    check, put back after it). jacobian: compare every single entry of J, too. names: what messages call the checked arguments and
+    `wrt`. Random streams are rewound before every evaluation, so f may draw from `backend.stream`. A point within 2 `step` of a kink
+    cannot be checked.
     """
-    inputs = [Tensor(_float64(a)) if _is_float(a) else a for a in args]
-    leaves, wrt = [a for a in inputs if isinstance(a, Tensor)], list(wrt)
-    names = list(names) if names else _names(f, inputs) + [t.name or f"wrt[{i}]" for i, t in enumerate(wrt)]
-    if not leaves and not wrt or len(names) != len(leaves) + len(wrt):
-        raise TypeError(f"check: expected floating-point arrays (or wrt=) to differentiate by and a name for each, got "
-                        f"{len(leaves) + len(wrt)} and the names {names}")
-    before = [t.data for t in wrt]
+    inputs, wrt = [Tensor(_float64(a)) if _is_float(a) else a for a in args], list(wrt)
+    leaves, before = [a for a in inputs if isinstance(a, Tensor)] + wrt, [t.data for t in wrt]
+    names = list(names or _names(f, inputs) + [t.name or f"wrt[{i}]" for i, t in enumerate(wrt)])
+    if not leaves or len(names) != len(leaves):
+        raise TypeError(f"check: expected floating-point arrays (or wrt=) and a name for each, got {len(leaves)} and {names}")
     try:
         for t in wrt:
             t.data = _float64(t)
-        return _Check(f, inputs, leaves + wrt, names, tolerance, step, np.random.default_rng(seed)).run(order, jacobian)
+        return _Check(f, inputs, leaves, names, tolerance, step, np.random.default_rng(seed)).run(order, jacobian)
     finally:
         for t, data in zip(wrt, before, strict=True):
             t.data = data
@@ -96,59 +92,52 @@ def check_module(module, *inputs, **options):
     parameters = dict(module.named_parameters())
     state = {k: v for k, v in module.state_dict().items() if k not in parameters}
 
-    def restore():
+    def forward(*xs):
         if state:
             module.load_state_dict({**module.state_dict(), **state})
-
-    def forward(*xs):
-        restore()
         return module(*xs)
-
     names = [*_names(module.forward, [Tensor(_float64(x)) if _is_float(x) else x for x in inputs]), *parameters]
     try:
         return check(forward, *inputs, wrt=parameters.values(), **{"names": names, **options})
     finally:
-        restore()
+        module.load_state_dict({**module.state_dict(), **state})
 
 
 class _Check:
-    """One function at one point: the numbers S₀, S₁, ... and their comparison with finite differences."""
+    """One function at one point: the numbers S₀, S₁, ... and their slopes, computed in two ways."""
 
     def __init__(self, f, inputs, leaves, names, tolerance, step, rng):
         self.f, self.inputs, self.leaves, self.names = f, inputs, leaves, names
         self.tolerance, self.step, self.rng, self.report = tolerance, step, rng, Report()
         self.streams = stream_states()
-        self.cotangents = [Tensor(self.random(y)) for y in self.outputs(rewind=False)]          # v
-        self.directions = {}                                                                    # u, per order
+        self.v, self.u = [Tensor(self.random(y)) for y in self.outputs()], {}
+        self.streams = {**stream_states(), **self.streams}          # also of streams that f has opened just now
+        self.names = names + ["the cotangent"] * len(self.v)
 
     def random(self, like):
         """An array like another, of random signs and sizes between ½ and 1."""
         draw = self.rng.choice([-1.0, 1.0], like.shape) * self.rng.uniform(0.5, 1.0, like.shape)
         return to_device(np.asarray(draw), device_of(_raw(like)))
 
-    def outputs(self, rewind=True):
-        if rewind:
-            restore_streams(self.streams)
+    def outputs(self):
+        restore_streams(self.streams)
         y = self.f(*self.inputs)
-        if not rewind:
-            self.streams = {**stream_states(), **self.streams}      # also those that f has just opened
-        return y if isinstance(y, (tuple, list)) else [y]
+        return list(y) if isinstance(y, (tuple, list)) else [y]
 
     def variables(self, order):
         """What S is differentiated by to reach this order: x, and from the second order on also v."""
-        return self.leaves if order == 1 else self.leaves + self.cotangents
+        return self.leaves if order == 1 else self.leaves + self.v
 
     def terms(self, order, record=False):
-        """The pairs whose inner products add up to S: (f, v) for S₀, (gradient of the S below, u) for the others."""
+        """S as pairs whose inner products add up to it: (f, v) for S₀, (gradient of the S before it, u) for the others."""
         if order == 0:
-            return list(zip(self.outputs(), self.cotangents, strict=True))
+            return list(zip(self.outputs(), self.v, strict=True))
         slopes = self.slopes(order, record)
-        if order not in self.directions:
-            self.directions[order] = [self.random(x) for x in slopes]
-        return list(zip(slopes, self.directions[order], strict=True))
+        self.u.setdefault(order, [self.random(a) for a in slopes])
+        return list(zip(slopes, self.u[order], strict=True))
 
     def slopes(self, order, record=False):
-        """The gradient of S₍order−1₎, one array per variable."""
+        """The gradient of S₍order−1₎ by every variable."""
         s, variables = 0.0, self.variables(order)
         for a, b in self.terms(order - 1, record=True):
             s = s + (a * b).sum()
@@ -156,20 +145,15 @@ class _Check:
             s = s + (x * 0.0).sum()         # so that a function that is constant in x has the gradient 0, and not an error
         return grad(s, variables, create_graph=record)
 
-    def numeric(self, order, x, h, step=None):
-        """The difference quotient of S₍order−1₎ along h in x, and the size of the terms that S adds up."""
-        centre, slope, size, step = x.data, 0.0, 0.0, step or self.step
+    def compare(self, order, x, slope, h):
+        """(expected, got, relative error) of the slope of S₍order−1₎ along h in x."""
+        centre, expected, size = x.data, 0.0, 0.0
         for i, c in STENCIL:
-            x.data = centre + (i * step) * h
+            x.data = centre + (i * self.step) * h
             parts = [_host(a) * _host(b) for a, b in self.terms(order - 1)]
-            slope += c * math.fsum(p.sum() for p in parts) / step
+            expected += c * math.fsum(p.sum() for p in parts) / self.step
             size = max(size, math.fsum(np.abs(p).sum() for p in parts))
         x.data = centre
-        return slope, size
-
-    def compare(self, order, k, x, slope, h):
-        """(expected, got, relative error) of the derivative along h in x."""
-        expected, size = self.numeric(order, x, h)
         got = float((_host(slope) * _host(h)).sum())
         scale = max(abs(expected), float(np.linalg.norm(_host(slope))), 1e-4 * size, 1e-300)
         error = abs(got - expected) / scale                 # 1e-4 · size: where S cancels, its rounding is no mistake of the rule
@@ -177,112 +161,106 @@ class _Check:
 
     def run(self, order, jacobian):
         for n in range(1, order + 1):
-            names = self.names + [f"the cotangent{i or ''}" for i in range(len(self.cotangents))]
             try:
                 slopes = self.slopes(n)
-                if n == 1 and order > 1:
-                    self.readings(slopes)
-            except (TypeError, ValueError, AttributeError, IndexError) as e:
-                raise GradientError("all arguments", n, math.nan, math.nan, math.nan, f"{type(e).__name__}: {e}") from e
-            for k, (x, slope) in enumerate(zip(self.variables(n), slopes, strict=True)):
+            except Exception as e:                          # whatever a rule or f does wrong
+                raise GradientError("all arguments", n, math.nan, math.nan, math.inf, f"{type(e).__name__}: {e}" + (
+                    "" if n == 1 else " (in the recorded reading: rules may use operators, methods of Tensor, and ops)")) from e
+            for x, slope, name in zip(self.variables(n), slopes, self.names, strict=False):
                 h = self.random(x)
-                expected, got, error = self.compare(n, k, x, slope, h)
+                expected, got, error = self.compare(n, x, slope, h)
                 if not error <= self.tolerance:
-                    raise GradientError(names[k], n, expected, got, error, self.look(n, k, x, slope, h, expected, got))
-                self.report.add(names[k], n, error)
+                    raise GradientError(name, n, expected, got, error, self.look(n, x, slope, h, expected, got))
+                self.report.add(name, n, error)
             if n == 1 and jacobian:
                 self.jacobian()
+            if n == 2:
+                self.readings()
         return self.report
 
-    def readings(self, slopes):
+    def readings(self):
         """The plain and the recorded backward pass compute the same numbers."""
-        for name, plain, recorded in zip(self.names, slopes, self.slopes(1, record=True), strict=True):
-            plain, recorded = _host(plain), _host(recorded)
-            error = float(np.abs(plain - recorded).max(initial=0.0) / max(np.abs(recorded).max(initial=0.0), 1e-300))
+        pairs = [(_host(a), _host(b)) for a, b in zip(self.slopes(1), self.slopes(1, record=True), strict=True)]
+        largest = max(np.abs(a).max(initial=0.0) for a, _ in pairs)
+        for name, (plain, recorded) in zip(self.names, pairs, strict=False):
+            error = np.abs(plain - recorded).max(initial=0.0) / max(np.abs(recorded).max(initial=0.0), 1e-4 * largest, 1e-300)
             if not error <= 1e-12:
-                raise GradientError(name, 1, float(np.sum(recorded)), float(np.sum(plain)), error,
-                                    "the plain and the recorded reading of the rules differ (here their sums): a shortcut "
-                                    "(fast_vjp), or a rule that asks what type it was given")
+                raise GradientError(name, 1, float(recorded.sum()), float(plain.sum()), error, "the two readings, which differ (here "
+                                    "the recorded and the plain gradient's sum): a shortcut (fast_vjp), or a rule that asks for types")
             self.report.add(name, "1, both readings", error)
 
     def jacobian(self):
-        """Every entry of ∂yᵢ/∂xⱼ, the rows by `grad`, the columns by the stencil."""
-        for name, x in zip(self.names, self.leaves, strict=True):
-            rows, columns, centre = [], [], x.data
-            for k, y in enumerate(self.outputs()):
-                for i in range(y.size):
-                    unit = to_device(np.eye(1, y.size, i).reshape(y.shape), device_of(_raw(y)))
-                    y = self.outputs()[k]
-                    rows.append(_host(grad((y * unit).sum() + (x * 0.0).sum(), x)).ravel())
+        """Every entry of ∂yᵢ/∂xⱼ: rows by `grad`, columns by the stencil."""
+        def unit(like, i):
+            return to_device(np.eye(1, like.size, i).reshape(like.shape), device_of(_raw(like)))
+        y = self.outputs()
+        size = max((np.abs(_host(a)).max(initial=0.0) for a in y), default=0.0)
+        for name, x in zip(self.names, self.leaves, strict=False):
+            got, expected = np.zeros((2, sum(a.size for a in y), x.size))                                   # (outputs, inputs)
+            for row, (k, i) in enumerate((k, i) for k, a in enumerate(y) for i in range(a.size)):
+                got[row] = _host(grad((self.outputs()[k] * unit(y[k], i)).sum() + (x * 0.0).sum(), x)).ravel()
+            centre = x.data
             for j in range(x.size):
-                h, column = to_device(np.eye(1, x.size, j).reshape(x.shape), device_of(centre)), 0.0
                 for i, c in STENCIL:
-                    x.data = centre + (i * self.step) * h
-                    column = column + c / self.step * np.concatenate([_host(y).ravel() for y in self.outputs()])
-                columns.append(column)
+                    x.data = centre + (i * self.step) * unit(x, j)
+                    expected[:, j] += c / self.step * np.concatenate([_host(a).ravel() for a in self.outputs()])
             x.data = centre
-            if not rows or not columns:
-                continue
-            got, expected = np.stack(rows), np.stack(columns, axis=1)                                # (outputs, inputs)
-            size = max(np.abs(_host(y)).max() for y in self.outputs() if y.size)
-            error = np.abs(got - expected) / max(np.abs(expected).max(), 1e-4 * size, 1e-300)
-            i, j = np.unravel_index(np.argmax(error), error.shape)
-            if not error[i, j] <= self.tolerance:
-                raise GradientError(name, 1, expected[i, j], got[i, j], error[i, j], f"output {i}, input {j} (both flattened)")
-            self.report.add(name, "1, every entry", float(error[i, j]))
+            if got.size:
+                error = np.abs(got - expected) / max(np.abs(expected).max(), 1e-4 * size, 1e-300)
+                at = i, j = np.unravel_index(np.argmax(error), error.shape)
+                if not error[at] <= self.tolerance:
+                    raise GradientError(name, 1, expected[at], got[at], error[at], f"output {i} by input {j}, counted in memory order")
+                self.report.add(name, "1, every entry", error[at])
 
-    def look(self, order, k, x, slope, h, expected, got):
-        """Where a reader should look first, from what kind of wrong it is."""
-        finer, _ = self.numeric(order, x, h, self.step / 4)
+    def look(self, order, x, slope, h, expected, got):
+        """Where a reader should look first, from the kind of mistake."""
         if not math.isfinite(expected):
             return "the function itself, which is not finite near this point"
+        self.step /= 4
+        finer, self.step = self.compare(order, x, slope, h)[0], self.step * 4
         if abs(finer - expected) > 1e-2 * abs(got - expected):
-            return "the point: the finite difference does not settle, so it lies near a kink, a jump or a pole; move it, or try a " \
-                   f"smaller step (step {self.step:g} gives {expected:.10g}, step {self.step / 4:g} gives {finer:.10g})"
-        first = "" if order == 1 else "first order is right, so the formula is. "
-        if order > 1 and len(self.directions[order - 1]) > 1:
-            first += f"It is the gradient by {self.culprit(order, x, h, slope)} that has a wrong slope. "
+            return f"the point: the finite difference does not settle ({expected:.10g}, then {finer:.10g} with a quarter of the step), " \
+                   "so it lies near a kink, a jump or a pole; move it, or try a smaller step"
+        again = [self.compare(order, x, slope, self.random(x))[:2] for _ in range(3)]
+        ratios = [g / e for e, g in [(expected, got), *again] if e]
         cut = "a .data, a NumPy function or a number taken out of a Tensor cuts the graph"
-        if got == 0:
-            return first + f"{cut} on the way, or the rule returns 0"
-        ratios = [got / expected] if expected else []
-        for _ in range(3):
-            e, g, _ = self.compare(order, k, x, slope, self.random(x))
-            ratios += [g / e] if e else []
-        if ratios and x.size > 1 and max(ratios) - min(ratios) < 1e-6 * abs(ratios[0]):
-            return first + ("the sign: expected and got are opposite" if abs(ratios[0] + 1) < 1e-6 else
+        where = self.culprit(order, x, h) if order > 1 else ""
+        if not any(ratios):
+            return f"{where}{cut} on the way, or a rule returns 0"
+        if order == 1 and self.passes_expanded(x):
+            return "broadcasting: with all arguments expanded to one shape this gradient is right"
+        if max(ratios) - min(ratios) < 1e-6 * abs(ratios[0]) and x.size > 1:
+            return where + ("the sign, which is reversed" if abs(ratios[0] + 1) < 1e-6 else
                             f"a factor: what came is {ratios[0]:.6g} times what was expected, in every direction")
-        if order > 1:
-            return first + f"Inside the rule {cut}, or a helper op that it calls has a wrong rule"
-        if self.passes_unbroadcast(x):
-            return "broadcasting: with all arguments expanded to one shape this argument's gradient is right"
-        return f"the formula of the rule for {self.names[k]}; a transposed, shifted or swapped term changes single entries"
+        return f"{where}inside the rule {cut}, or an op that the rule calls has a wrong rule" if order > 1 else \
+            "the formula of the rule; a transposed, shifted or swapped term changes single entries"
 
-    def culprit(self, order, x, h, slope):
-        """The variable whose gradient is differentiated wrongly by x."""
-        everything, names = self.directions[order - 1], self.names + ["the cotangent"] * len(self.cotangents)
-        position, found = [y is x for y in self.variables(order)].index(True), "some argument"
-        for i in range(len(everything)):
-            self.directions[order - 1] = [u * float(i == j) for j, u in enumerate(everything)]
-            if self.compare(order, position, x, self.slopes(order)[position], h)[2] > self.tolerance:
-                found = names[i]
+    def culprit(self, order, x, h):
+        """At a higher order: which gradient of the order below has the wrong slope."""
+        u, name = self.u[order - 1], "some argument"
+        for i in range(len(u)):
+            self.u[order - 1] = [a * float(i == j) for j, a in enumerate(u)]
+            slope = next(s for s, t in zip(self.slopes(order), self.variables(order), strict=True) if t is x)
+            if self.compare(order, x, slope, h)[2] > self.tolerance:
+                name = self.names[i]
                 break
-        self.directions[order - 1] = everything
-        return found
+        self.u[order - 1] = u
+        return f"the rule for {name}. As a number it is right (order {order - 1} passed), but its own slope is not: "
 
-    def passes_unbroadcast(self, x):
-        """Whether the first order in x is right once all checked arguments are expanded to their common shape."""
+    def passes_expanded(self, x):
+        """Whether the gradient is right once all arguments have been expanded to their common shape."""
+        before = [t.data for t in self.leaves]
         try:
-            shape = np.broadcast_shapes(*(t.shape for t in self.leaves))
-            if all(t.shape == shape for t in self.leaves):
-                return False
-            full = [Tensor(t.data + 0.0 * sum(u.data for u in self.leaves)) for t in self.leaves]
-            place = {id(t): u for t, u in zip(self.leaves, full, strict=True)}
-            other = _Check(self.f, [place.get(id(a), a) for a in self.inputs], full, self.names, self.tolerance, self.step, self.rng)
-            k = [t is x for t in self.leaves].index(True)
-            return other.compare(1, k, full[k], other.slopes(1)[k], other.random(full[k]))[2] <= self.tolerance
-        except (TypeError, ValueError):
+            full = sum(before) * 0.0
+            for t, data in zip(self.leaves, before, strict=True):
+                t.data = data + full
+            slope = next(s for s, t in zip(self.slopes(1), self.leaves, strict=True) if t is x)
+            return any(a.shape != full.shape for a in before) and self.compare(1, x, slope, self.random(x))[2] <= self.tolerance
+        except (TypeError, ValueError):                     # arguments that have no common shape
             return False
+        finally:
+            for t, data in zip(self.leaves, before, strict=True):
+                t.data = data
 
 
 def _raw(x):
@@ -302,14 +280,9 @@ def _float64(x):
 
 
 def _names(f, inputs):
-    """Names for the Tensors among the inputs: those of f's parameters where it has a readable signature."""
-    try:
-        found = [p for p in inspect.signature(f).parameters.values() if p.kind is not p.KEYWORD_ONLY]
-    except (TypeError, ValueError):
-        found = []
+    """The names that f's signature gives to the Tensors among its inputs."""
     names = []
-    for i in range(len(inputs)):
-        rest = i - len(found) + 1
-        many = found and found[-1].kind is found[-1].VAR_POSITIONAL and rest >= 0
-        names.append(f"{found[-1].name}[{rest}]" if many else found[i].name if i < len(found) else f"argument {i}")
-    return [name for name, a in zip(names, inputs, strict=True) if isinstance(a, Tensor)]
+    for p in inspect.signature(f).parameters.values():
+        many = len(inputs) - len(names) if p.kind is p.VAR_POSITIONAL else 0
+        names += [f"{p.name}[{j}]" for j in range(many)] or [p.name]
+    return [name for name, a in zip(names, inputs, strict=False) if isinstance(a, Tensor)]

@@ -91,11 +91,11 @@ def digit_classifier():
         Linear(128, 10))
 
 
-def train_classifier(images, labels, epochs=3, seed=0, batch_size=100, device="cpu"):
+def train_classifier(images, labels, epochs=2, seed=0, batch_size=100, device="cpu"):
     """A `digit_classifier` trained on images (N, 28, 28, 1) with integer labels (N,): Adam, the rate falling linearly to 0.
 
-    Three epochs of MNIST reach about 99 % on its test set. Restarts all random streams from `seed`. Returns the module, in
-    evaluation mode.
+    Two epochs of MNIST's training set: 98.8 % right on its test set. Restarts all random streams from `seed`. Returns the module,
+    in evaluation mode.
     """
     if images.shape[1:] != (28, 28, 1) or labels.shape != images.shape[:1]:
         raise ValueError(f"train_classifier: expected images (N, 28, 28, 1) and labels (N,), got {images.shape} and {labels.shape}")

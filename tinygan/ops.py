@@ -14,6 +14,7 @@ import math
 
 import numpy as np
 
+from . import gpu
 from .autograd import Tensor, op, sum_rows
 from .backend import xp
 
@@ -74,14 +75,14 @@ def _lower(x, p):
     """xᵖ⁻¹, where 0⁻¹ counts as 1 if p = 0: it is about to be multiplied by p."""
     if not hasattr(p, "dtype"):                     # a plain number
         return x ** (p - 1) if p else 1.0
-    return (x + ((_value(x) == 0) & (_value(p) == 0))) ** (p - 1)
+    return (x + ((x == 0) & (p == 0))) ** (p - 1)
 
 
 def _log(x):
     """log x, where log 0 counts as 0: it is about to be multiplied by 0ᵖ. Of a plain number a plain number, or float32 is lost."""
     if not hasattr(x, "dtype"):
         return math.log(x) if x > 0 else 0.0 if x == 0 else math.nan
-    return log(x + (_value(x) == 0))
+    return log(x + (x == 0))
 
 
 @op
@@ -146,24 +147,23 @@ def _value(x):
 
 def _share(first, second, like):
     """1 where `first` is chosen, 0 where `second` is, ½ where they tie: the weight of one argument in `maximum` or `minimum`."""
-    kind = _value(like).dtype.type
-    return first.astype(kind) + (~(first | second)).astype(kind) * kind(0.5)
+    return first.astype(like.dtype) + (~(first | second)).astype(like.dtype) * 0.5
 
 
 @op
 def maximum(a, b):
     """y = max(a, b)      ā = ȳ [a > b]  b̄ = ȳ [b > a]      a tie gives half to each"""
     return xp(a, b).maximum(a, b)
-maximum.vjps(lambda g, y, a, b: g * _share(_value(a) > b, _value(a) < b, y),
-             lambda g, y, a, b: g * _share(_value(a) < b, _value(a) > b, y))
+maximum.vjps(lambda g, y, a, b: g * _share(a > b, a < b, y),
+             lambda g, y, a, b: g * _share(a < b, a > b, y))
 
 
 @op
 def minimum(a, b):
     """y = min(a, b)      ā = ȳ [a < b]  b̄ = ȳ [b < a]      a tie gives half to each"""
     return xp(a, b).minimum(a, b)
-minimum.vjps(lambda g, y, a, b: g * _share(_value(a) < b, _value(a) > b, y),
-             lambda g, y, a, b: g * _share(_value(a) > b, _value(a) < b, y))
+minimum.vjps(lambda g, y, a, b: g * _share(a < b, a > b, y),
+             lambda g, y, a, b: g * _share(a > b, a < b, y))
 
 
 @op
@@ -183,7 +183,7 @@ where.vjps(None,
 def clip(x, *, low=-math.inf, high=math.inf):
     """y = min(max(x, low), high) with numbers low ≤ high      x̄ = ȳ [low ≤ x ≤ high]      (passes at the bounds themselves)"""
     return xp(x).clip(x, low, high)
-clip.vjps(lambda g, y, x, low=-math.inf, high=math.inf: g * ((_value(x) >= low) & (_value(x) <= high)))
+clip.vjps(lambda g, y, x, low=-math.inf, high=math.inf: g * ((x >= low) & (x <= high)))
 
 
 # ------------------------------------------------------------------------------------------------ activations
@@ -214,7 +214,7 @@ sigmoid.vjps(lambda g, y, x: g * y * (1 - y))
 def relu(x):
     """y = max(x, 0)      x̄ = ȳ [x > 0]  (0 at 0)"""
     return xp(x).maximum(x, 0)
-relu.vjps(lambda g, y, x: g * (_value(y) > 0))
+relu.vjps(lambda g, y, x: g * (y > 0))
 
 
 @op
@@ -235,7 +235,7 @@ def _slope(x, slope):
 def elu(x, *, alpha=1.0):
     """y = x if x > 0 else α (eˣ − 1)     x̄ = ȳ if x > 0 else ȳ (y + α)      (Clevert et al. 2016, eq. 15)"""
     return xp(x).where(x > 0, x, alpha * xp(x).expm1(xp(x).minimum(x, 0)))
-elu.vjps(lambda g, y, x, alpha=1.0: where(_value(x) > 0, g, g * (y + alpha)))
+elu.vjps(lambda g, y, x, alpha=1.0: where(x > 0, g, g * (y + alpha)))
 
 
 def gelu(x):
@@ -294,12 +294,15 @@ getitem.vjps(lambda g, y, x, key: put(g, key=key, shape=x.shape))
 @op
 def put(v, *, key, shape):
     """y = zeros(shape); y[key] += v, counting every repeated index      v̄ = ȳ[key]      (the adjoint of getitem)"""
-    y = xp(v).zeros(shape, dtype=v.dtype)
     parts = key if isinstance(key, tuple) else (key,)
-    if all(k is None or k is Ellipsis or isinstance(k, (slice, int, np.integer)) for k in parts):
-        y[key] = v                      # no index can repeat
-    else:
+    repeats = not all(k is None or k is Ellipsis or isinstance(k, (slice, int, np.integer)) for k in parts)
+    if repeats and gpu.handles(v):      # CuPy's add.at adds in a different order every time
+        return gpu.put(v, key, shape)
+    y = xp(v).zeros(shape, dtype=v.dtype)
+    if repeats:
         xp(v).add.at(y, key, v)
+    else:
+        y[key] = v
     return y
 put.vjps(lambda g, y, v, key, shape: g[key])
 
@@ -358,10 +361,8 @@ def embedding(weight, index):
 
 def _restore(g, x, axis, keepdims):
     """View a reduced array with size-1 axes where x was reduced, so that it broadcasts against x."""
-    if axis is None:
-        return g.reshape((1,) * x.ndim)
-    if keepdims:
-        return g
+    if axis is None or keepdims:
+        return g                                    # broadcasts as it is
     axes = {a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,))}
     return g.reshape(tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
 
@@ -408,8 +409,7 @@ var.vjps(lambda g, y, x, axis=None, keepdims=False:
 
 def _ties(x, y, axis, keepdims):
     """Where x attains the extreme y: 1 divided by the number of places that tie."""
-    x, y = _value(x), _value(y)
-    hit = (x == _restore(y, x, axis, keepdims)).astype(x.dtype)
+    hit = (x == _restore(_value(y), x, axis, keepdims)).astype(x.dtype)
     return hit / hit.sum(axis=axis, keepdims=True)
 
 
@@ -450,7 +450,7 @@ def logsumexp(x, *, axis=None, keepdims=False):
         y = xp(x).log(xp(x).exp(x - m).sum(axis=axis, keepdims=True)) + m
     return y if keepdims else y.squeeze(axis)
 logsumexp.vjps(lambda g, y, x, axis=None, keepdims=False: _restore(g, x, axis, keepdims) *
-               exp(x - _restore(where(xp(_value(y)).isfinite(_value(y)), y, 0.0), x, axis, keepdims)))
+               exp(x - _restore(where(y > -math.inf, y, 0.0), x, axis, keepdims)))
 
 
 @op

@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
+from . import gpu
 from .backend import device_of, to_device, to_host, xp
-
 
 BLOCK = 1 << 16         # numbers updated at a time: parameter, gradient and moments of a block fit into the core's cache
 
@@ -59,7 +59,9 @@ class Optimizer:
                 raise ValueError(f"{type(self).__name__}.step: the data of {p.name or 'a parameter'} were replaced after the "
                                  "optimiser was made; move or load first, or change them in place: p.data[...] = new")
         self.steps += 1
-        for start, stop, first, last in self.runs:
+        if xp(self.flat) is not np:             # on the GPU one long update: there, every operation has its price, however short
+            self.update(self.flat, gpu.join(grads, self.flat.dtype), *self.state)
+        for start, stop, first, last in self.runs if xp(self.flat) is np else ():
             g = [g.reshape(-1) for g in grads[first:last]]
             g = g[0] if len(g) == 1 else xp(g[0]).concatenate(g)
             for i in range(start, stop, BLOCK):
@@ -140,6 +142,8 @@ class Adam(Optimizer):
         # Both corrections as factors: θ −= η √c₂ / c₁ · m / (√v + ε √c₂) with cᵢ = 1 − βᵢᵗ.
         root = math.sqrt(1 - b2 ** self.steps)
         rate = self.lr * root / (1 - b1 ** self.steps)
+        if gpu.handles(theta):
+            return gpu.adam(theta, g, m, v, self.betas, rate, self.eps * root)
         m *= b1
         m += (1 - b1) * g
         v *= b2

@@ -140,9 +140,12 @@ class Run:
         run.gan.average.steps = run.gan.steps
         return run
 
-    def train(self, out=sys.stdout):
-        """Run to the end, or until the user interrupts. Returns 0, or the signal's exit status 130 / 143."""
-        config, gan = self.config, self.gan
+    def train(self, out=None):
+        """Run to the end, or until the user interrupts. Returns 0, or the signal's exit status 130 / 143.
+
+        Progress goes to `out` (default: standard output), as a bar on a terminal and else as plain lines.
+        """
+        config, gan, out = self.config, self.gan, out or sys.stdout
         x = backend.to_device(self.dataset.x, config.device)
         every_log, every_frame = max(1, config.steps // LOGS), max(1, config.steps // FRAMES)
         bar = tqdm(total=config.steps, initial=gan.steps, unit=" steps", dynamic_ncols=True, file=out,
@@ -150,7 +153,7 @@ class Run:
         clock, printed = time.monotonic() - self.seconds, -math.inf
         if gan.steps == 0:
             self.frames.append(self.picture())
-        with Interruption() as stop:
+        with Interruption() as stop, np.errstate(all="ignore"):         # `Diverged` says more than a warning
             def on_step(gan, results):
                 nonlocal printed
                 bar.update()
@@ -231,7 +234,13 @@ def read_config(folder):
         with open(path, encoding="utf-8") as file:
             values = json.load(file)
         shape = tuple(values.pop("shape"))
-        return Config(**values), shape
+        config = Config(**values)
+        counts = (config.steps, config.batch_size, config.size, config.width, config.latent, *shape)
+        if not (len(shape) in (1, 3) and all(isinstance(n, int) and n > 0 for n in counts)
+                and isinstance(config.seed, int) and isinstance(config.lr, (int, float)) and isinstance(config.data, str)
+                and config.loss in list(LOSSES) and (config.model == "mlp" or config.model == "conv" and len(shape) == 3)):
+            raise ValueError("an option that no run can have")
+        return config, shape
     except FileNotFoundError:
         raise checkpoint.CheckpointError(f"{folder} holds no run (no config.json); make one with: tinygan train") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
@@ -246,13 +255,8 @@ def load_weights(folder):
 def generator_of(folder, device="cpu"):
     """(GAN, Config, shape): the trained networks of a run, ready to `.sample(z)`. Raises `CheckpointError`."""
     config, shape = read_config(folder)
-    if config.loss not in LOSSES or config.model not in ("conv", "mlp"):
-        raise checkpoint.CheckpointError(f"{folder}: unknown loss {config.loss!r} or model {config.model!r}")
     config.device = device
-    try:
-        gan = build(config, shape)
-    except (ValueError, TypeError, IndexError) as e:
-        raise checkpoint.CheckpointError(f"{folder}: config.json describes no networks ({e})") from None
+    gan = build(config, shape)
     parts, _ = load_weights(folder)
     checkpoint.restore(os.path.join(folder, "weights.npz"), parts, gan.parts())
     return gan, config, shape

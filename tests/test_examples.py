@@ -1,0 +1,55 @@
+"""Every example runs: a few steps in a process of its own, as a reader starts it. That its claim holds takes its full length."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SCRIPTS = sorted(path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*.py"))
+WITH_OPTIONS = [script for script in SCRIPTS if "argparse" in (EXAMPLES / script).read_text("utf-8")]
+
+
+def run(script, folder, *options):
+    """Start an example in a folder; its output, if it ended well."""
+    env = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "PYTHONWARNINGS": "error::RuntimeWarning"}
+    # Small networks on few cores: threads of several tests at once would only wait for each other.
+    env |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, EXAMPLES / script, *options], cwd=folder, env=env, capture_output=True,
+                          encoding="utf-8", timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("script", sorted(set(SCRIPTS) - set(WITH_OPTIONS)))
+def test_runs_and_prints(script, tmp_path):
+    assert run(script, tmp_path)
+
+
+@pytest.mark.parametrize("script", WITH_OPTIONS)
+def test_runs_draws_and_measures(script, tmp_path):
+    printed = run(script, tmp_path, "--device", "cpu", "--steps", "2", "--seed", "3")
+    pictures = [path for path in tmp_path.iterdir() if path.suffix in {".png", ".gif", ".svg"}]
+    assert [p.stem for p in pictures] == [Path(script).stem] and pictures[0].stat().st_size > 1000
+    last = printed.splitlines()[-1]
+    assert pictures[0].name in last and re.search(r"\d", last) and "perfect" in last
+
+
+@pytest.mark.parametrize("script", WITH_OPTIONS)
+def test_help_is_the_docstring(script, tmp_path):
+    text = run(script, tmp_path, "--help")
+    assert "--steps" in text and "--seed" in text and "--device" in text and "--out" in text
+    assert "usual version gets wrong" in text and "Takes" in text
+
+
+def test_readme_names_every_example_and_every_picture_is_there():
+    readme = (EXAMPLES / "README.md").read_text("utf-8")
+    for script in SCRIPTS:
+        assert f"examples/{script}" in readme
+    shown = re.findall(r"\((pictures/[^)]+)\)", readme)
+    assert len(shown) == len(WITH_OPTIONS) and all((EXAMPLES / picture).is_file() for picture in shown)
+    sizes = {p.name: p.stat().st_size for p in (EXAMPLES / "pictures").iterdir()}
+    assert sum(sizes.values()) < 6e6 and all(n < (1e6 if name.endswith(".gif") else 300e3) for name, n in sizes.items())

@@ -1,0 +1,547 @@
+"""The GPU path, proved without a GPU.
+
+1. The stand-in (standin.py), on which the whole suite runs as one more device, catches every kind of mistake: here each is planted.
+2. Every kernel, run from its source through a C++ compiler, equals its formula.
+3. Every kernel compiles with NVIDIA's own compiler (NVRTC, from the package nvidia-cuda-nvrtc; needs neither GPU nor driver).
+4. Every name that is asked of an array module is one that CuPy has.
+5. A training step moves its batch and its latents to the device, and nothing else; the same seed gives the same run as on the CPU.
+"""
+
+import ast
+import ctypes
+import io
+import os
+import subprocess
+import sys
+import tokenize
+from importlib import util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import standin
+import table
+
+import tinygan
+from tinygan import backend, cli, conv, gpu, models, nn, ops, optim, train
+from tinygan.autograd import Tensor, grad
+from tinygan.backend import seed, to_device, to_host
+
+PACKAGE = Path(tinygan.__file__).parent
+SOURCE = (PACKAGE / "kernels.cu").read_text(encoding="utf-8")
+needs_compiler = pytest.mark.skipif(standin.COMPILER is None, reason="no C++ compiler to run the kernels with")
+
+
+@pytest.fixture
+def cupy():
+    """The stand-in as CuPy, also on machines that have the real one."""
+    if standin.COMPILER is None:
+        pytest.skip("no C++ compiler to run the kernels with")
+    with standin.installed() as module:
+        yield module
+
+
+@pytest.fixture
+def any_gpu():
+    """The real CuPy where it works, elsewhere the stand-in."""
+    try:
+        backend.pick_device("gpu")
+    except backend.DeviceError:
+        if standin.COMPILER is None:
+            pytest.skip("no C++ compiler to run the kernels with")
+        with standin.installed():
+            yield
+    else:
+        yield
+
+
+def some(shape, dtype=np.float32, start=0):
+    return np.random.default_rng([start, *shape]).standard_normal(shape).astype(dtype)
+
+
+# ------------------------------------------------------------------------------------------------ 1. planted mistakes
+
+
+HOST = np.ones((2, 3), np.float32)
+PLANTED = {
+    "a NumPy function": [lambda c, x: np.tanh(x), lambda c, x: np.sum(x), lambda c, x: np.where(x > 0, x, x),
+                         lambda c, x: np.concatenate([x, x]), lambda c, x: np.add(x, 1), lambda c, x: np.add.at(x, 0, 1.0)],
+    "an implicit copy to the host": [lambda c, x: np.asarray(x), lambda c, x: np.array(x), lambda c, x: np.stack([x]),
+                                     lambda c, x: np.testing.assert_array_equal(x, HOST), lambda c, x: memoryview(x)],
+    "an implicit copy to the device": [lambda c, x: x[np.array([0, 1])], lambda c, x: x[[0, 1]], lambda c, x: x[HOST > 0],
+                                       lambda c, x: x.__setitem__(0, HOST[0])],
+    "both devices at once": [lambda c, x: x * HOST, lambda c, x: HOST * x, lambda c, x: x @ HOST.T, lambda c, x: c.maximum(x, HOST),
+                             lambda c, x: x + np.ones((), "f"), lambda c, x: np.ones((), "f") + x, lambda c, x: x > HOST,
+                             lambda c, x: c.concatenate([x, HOST]), lambda c, x: x.__iadd__(HOST),
+                             lambda c, x: ops.mul(Tensor(x), HOST), lambda c, x: Tensor(HOST) * Tensor(x),
+                             lambda c, x: nn.Linear(3, 1)(Tensor(x))],
+    "a name that CuPy lacks": [lambda c, x: c.errstate(), lambda c, x: c.vecdot(x, x), lambda c, x: c.block([[x]]),
+                               lambda c, x: c.float128, lambda c, x: x.setflags(write=False), lambda c, x: x.ctypes],
+    "an argument that CuPy lacks": [lambda c, x: c.add(x, x, where=x > 0), lambda c, x: x.sum(where=x > 0),
+                                    lambda c, x: x.max(initial=0.0), lambda c, x: x.var(correction=1),
+                                    lambda c, x: c.clip(x, min=0), lambda c, x: c.sum(x, initial=1),
+                                    lambda c, x: c.einsum("ij->j", x, out=x)],
+    "an array as a condition or position": [lambda c, x: c.where(True, x, x), lambda c, x: [1, 2][c.zeros((), "int64")],
+                                            lambda c, x: range(c.ones((), "int64")), lambda c, x: hash(x)],
+}
+
+
+@pytest.mark.parametrize("mistake", [pytest.param(f, id=f"{kind} {i}") for kind, fs in PLANTED.items() for i, f in enumerate(fs)])
+def test_a_planted_mistake_is_an_error(mistake, cupy):
+    with pytest.raises((TypeError, AttributeError)):
+        mistake(cupy, to_device(HOST, "gpu"))
+
+
+@pytest.mark.parametrize("wait", [
+    float, bool, int, str, repr, lambda x: x.item(), lambda x: x.tolist(), lambda x: f"{x}", lambda x: 1 if x > 0 else 0,
+    lambda x: max(x, x + 1), lambda x: x.reshape(1).nonzero(), lambda x: np.float32(x)])
+def test_waiting_for_the_device_is_counted(wait, cupy):
+    x = to_device(np.ones(1, np.float32), "gpu").sum()
+    with standin.watch() as seen:
+        try:
+            wait(x)
+        except TypeError:           # NumPy's numbers do not even take it
+            return
+    assert seen.syncs
+
+
+def test_waiting_for_a_mask_is_counted(cupy):
+    x = to_device(HOST, "gpu")
+    with standin.watch() as seen:
+        x[x > 0]
+    assert seen.syncs == ["mask"]
+
+
+def test_transfers_are_counted_with_shape_and_type(cupy):
+    with standin.watch() as seen:
+        x = to_device(HOST, "gpu")
+        to_device(x, "gpu")
+        to_host(x + 1)
+        cupy.concatenate([x] * 9)
+    assert seen.uploads[0] == ((2, 3), "float32") and "pointers" in seen.uploads[1] and len(seen.uploads) == 2
+    assert seen.downloads == [((2, 3), "float32")] and not seen.syncs
+
+
+def test_reductions_stay_on_the_device_and_fresh_memory_is_no_zero(cupy):
+    x = to_device(HOST, "gpu")
+    assert backend.device_of(x.sum()) == backend.device_of(x.max(axis=0)[0]) == "gpu" and x.sum().shape == ()
+    assert np.isnan(to_host(cupy.empty((2,), "float32"))).all()
+    assert (np.float64(2) * to_device(HOST, "gpu")).dtype == np.float64, "a NumPy float64 is no plain number"
+    assert (2.0 * x).dtype == np.float32
+
+
+def spoil_forward(monkeypatch):
+    monkeypatch.setattr(ops.tanh, "forward", np.tanh)
+
+
+def spoil_rule(monkeypatch):
+    monkeypatch.setattr(ops.tanh, "rules", (lambda g, y, x: g * (1 - np.square(y)),))
+
+
+def spoil_constant(monkeypatch):
+    monkeypatch.setattr(ops.tanh, "rules", (lambda g, y, x: g * (np.ones(y.shape, y.dtype) - y * y),))
+
+
+@pytest.mark.parametrize("spoil", [spoil_forward, spoil_rule, spoil_constant])
+def test_the_suite_notices_an_op_that_leaves_its_device(spoil, cupy, monkeypatch):
+    """What works on the CPU, and is right there, fails where the suite runs it on the stand-in."""
+    spoil(monkeypatch)
+    case = table.ROWS["tanh"][3]
+    with np.errstate(all="ignore"):
+        x = table.tensors(case, "cpu")[1][0]
+        np.testing.assert_allclose(grad(ops.tanh(x).sum(), x), 1 - np.tanh(x.data) ** 2)
+    with pytest.raises((TypeError, AssertionError)):
+        table.run("tanh", "gpu")
+
+
+# ------------------------------------------------------------------------------------------------ 2. the kernels
+
+SETTINGS = [((5, 6), (3, 3), (1, 1), (0, 0), (1, 1)), ((5, 6), (2, 3), (2, 1), (1, 2), (1, 1)),
+            ((7, 4), (3, 2), (1, 2), (0, 1), (2, 1)), ((6, 6), (4, 4), (2, 2), (1, 1), (1, 1)),
+            ((4, 4), (1, 1), (3, 3), (0, 0), (1, 1)), ((3, 3), (2, 2), (1, 1), (4, 3), (1, 2)),
+            ((8, 5), (3, 3), (2, 3), (2, 1), (2, 2)), ((2, 9), (1, 5), (1, 4), (0, 2), (1, 1))]
+each_setting = pytest.mark.parametrize("size, kernel, stride, padding, dilation", SETTINGS)
+each_type = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def taps(size, kernel, stride, padding, dilation):
+    """(output size, [((i, j, u, v), (row, column) in the image)]): the definition, in Python's own integers."""
+    ho, wo = conv.output_size(size, kernel, stride, padding, dilation)
+    found = []
+    for i, j, u, v in np.ndindex(ho, wo, *kernel):
+        row, column = i * stride[0] + u * dilation[0] - padding[0], j * stride[1] + v * dilation[1] - padding[1]
+        if 0 <= row < size[0] and 0 <= column < size[1]:
+            found.append(((i, j, u, v), (row, column)))
+    return (ho, wo), found
+
+
+@pytest.fixture
+def guarded(cupy, monkeypatch):
+    """Fresh arrays lie between canaries, which must be unharmed at the end; what is read before or behind one shows as NaN."""
+    made, margin = [], 64
+
+    def within(a):
+        whole = np.full(a.size + 2 * margin, np.nan, a.dtype) if a.dtype.kind == "f" else np.full(a.size + 2 * margin, -77, a.dtype)
+        inner = whole[margin:margin + a.size].reshape(a.shape)
+        inner[...] = a
+        made.append((whole, a.size, a.dtype))
+        return standin.wrap(inner)
+
+    def empty(shape, dtype=float):
+        return within(np.full(shape, np.nan, dtype))
+    monkeypatch.setattr(standin.cupy, "empty", empty)
+    monkeypatch.setattr(standin, "_upload", within)
+    yield
+    for whole, size, dtype in made:
+        edges = np.concatenate([whole[:margin], whole[margin + size:]])
+        assert np.isnan(edges).all() if dtype.kind == "f" else (edges == -77).all(), "a kernel wrote outside of its array"
+
+
+@each_type
+@each_setting
+def test_im2col_and_col2im_are_their_definitions(size, kernel, stride, padding, dilation, dtype, guarded):
+    for n, c in [(2, 3), (1, 1), (3, 5)]:
+        (ho, wo), pairs = taps(size, kernel, stride, padding, dilation)
+        x, v = some((n, *size, c), dtype), some((n, ho, wo, *kernel, c), dtype, 1)
+        windows, image = np.zeros_like(v), np.zeros((n, *size, c))
+        for (i, j, a, b), (row, column) in pairs:
+            windows[:, i, j, a, b] = x[:, row, column]
+            image[:, row, column] += v[:, i, j, a, b]
+        got = gpu.im2col(to_device(x, "gpu"), kernel, (ho, wo), stride, padding, dilation)
+        np.testing.assert_array_equal(to_host(got), windows)
+        got = gpu.col2im(to_device(v, "gpu"), size, stride, padding, dilation)
+        assert got.dtype == dtype
+        np.testing.assert_allclose(to_host(got), image, rtol=0, atol=20 * np.finfo(dtype).eps)
+
+
+@each_setting
+def test_unfold_and_fold_on_the_device_are_those_on_the_host(size, kernel, stride, padding, dilation, any_gpu):
+    how = dict(stride=stride, padding=padding, dilation=dilation)
+    x = some((2, *size, 2))
+    v = some(conv.unfold(x, kernel=kernel, **how).shape)
+    for flip in (lambda a: a, lambda a: a[:, ::-1, ::-1]):                  # arrays that are views count too
+        got = conv.unfold(flip(to_device(x, "gpu")), kernel=kernel, **how)
+        np.testing.assert_array_equal(to_host(got), conv.unfold(flip(x), kernel=kernel, **how))
+        got = conv.fold(flip(to_device(v, "gpu")), size=size, **how)
+        np.testing.assert_allclose(to_host(got), conv.fold(flip(v), size=size, **how), atol=3e-6)
+
+
+@pytest.mark.parametrize("most", [1, 3000, 1 << 40])
+def test_convolutions_in_blocks_are_convolutions(most, cupy, monkeypatch):
+    """One image at a time, a few, all: the memory for columns decides how, not what."""
+    monkeypatch.setattr(gpu, "COLUMNS", most)
+    how = dict(stride=2, padding=1)
+    x, w, g = some((5, 6, 6, 3)), some((4, 4, 3, 2)), some((5, 3, 3, 2))
+    on = [to_device(a, "gpu") for a in (x, w, g)]
+    with standin.watch() as seen:
+        results = (conv.conv2d(on[0], on[1], **how), conv.conv2d_input(on[2], on[1], size=(6, 6), **how),
+                   conv.conv2d_weight(on[0], on[2], kernel=(4, 4), **how))
+    blocks = {1: 5, 3000: 5 if most < 2 * 9 * 48 * 4 else 3, 1 << 40: 1}[most]
+    assert seen.launches.count("im2col") == 2 * blocks and seen.launches.count("col2im") == blocks
+    expected = conv.conv2d(x, w, **how), conv.conv2d_input(g, w, size=(6, 6), **how), conv.conv2d_weight(x, g, kernel=(4, 4), **how)
+    for a, b in zip(results, expected, strict=True):
+        np.testing.assert_allclose(to_host(a), b, rtol=1e-4, atol=1e-5)
+
+
+@each_type
+def test_adding_at_repeated_indices_is_numpys_bit_for_bit(dtype, guarded):
+    """Also at one place a thousand times, at none, and at negative indices: the order is that of the indices."""
+    rng = np.random.default_rng(0)
+    for shape, index in [((7, 3), rng.integers(-7, 7, 40)), ((2, 3), np.zeros(1000, int)), ((5, 2), np.array([], int)),
+                         ((1, 1), np.array([0])), ((100,), rng.integers(0, 100, (3, 50))), ((4, 6), np.array(2))]:
+        v = some((*index.shape, *shape[1:]), dtype)
+        expected = np.zeros(shape, dtype)
+        np.add.at(expected, index, v)
+        np.testing.assert_array_equal(to_host(ops.put(to_device(v, "gpu"), key=to_device(index, "gpu"), shape=shape)), expected)
+
+
+@each_type
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.999), (0.0, 0.9)])
+def test_adams_kernel_is_adam(dtype, betas, guarded):
+    shapes = [(3, 4), (5,), (300, 2), ()]
+    host = optim.Adam([Tensor(some(s, dtype)) for s in shapes], lr=0.01, betas=betas)
+    device = optim.Adam([Tensor(to_device(some(s, dtype), "gpu")) for s in shapes], lr=0.01, betas=betas)
+    for step in range(5):
+        grads = [some(s, dtype, step + 1) for s in shapes]
+        host.step(grads)
+        moved = [to_device(g, "gpu") for g in grads]
+        with standin.watch() as seen:
+            device.step(moved)
+        assert seen.launches == ["adam"] and not seen.uploads + seen.downloads + seen.syncs
+    for a, b in zip([device.flat, *device.state], [host.flat, *host.state], strict=True):
+        np.testing.assert_allclose(to_host(a), b, rtol=100 * np.finfo(dtype).eps, atol=10 * np.finfo(dtype).eps)
+
+
+def test_other_optimisers_update_all_parameters_at_once(cupy, monkeypatch):
+    for kind in (optim.SGD, optim.RMSProp):
+        o = kind([Tensor(to_device(some((70_000,), start=i), "gpu")) for i in range(3)], lr=0.1)
+        calls = []
+        monkeypatch.setattr(o, "update", lambda *a, calls=calls: calls.append([x.size for x in a]))
+        o.step([p.data for p in o.params])
+        assert len(calls) == 1 and set(calls[0]) == {210_000}
+
+
+@pytest.mark.parametrize("args, message", [
+    (lambda c, x: (x, x, 6), "size must be int32"), (lambda c, x: (x, x, np.int64(6)), "size must be int32"),
+    (lambda c, x: (x.T, x, np.int32(6)), "a must be a contiguous"),
+    (lambda c, x: (x.astype("float64"), x, np.int32(6)), "a must be a contiguous"),
+    (lambda c, x: (HOST, x, np.int32(6)), "a must be a contiguous device array"), (lambda c, x: (x, x), "expected 3 arguments")])
+def test_a_kernel_takes_exactly_what_it_declares(args, message, cupy):
+    code = 'typedef REAL real;\nextern "C" __global__ void twice(const real* a, real* b, int size) { b[0] = 2 * a[0]; }'
+    kernel = cupy.RawModule(code=code, options=("-DREAL=float",)).get_function("twice")
+    with pytest.raises(TypeError, match=message):
+        kernel((1,), (256,), args(cupy, to_device(HOST, "gpu")))
+
+
+def test_arrays_beyond_32_bits_are_refused(cupy):
+    x = cupy.zeros((1,), "float32")
+    huge = cupy.broadcast_to(x, (2 ** 31,))
+    with pytest.raises(ValueError, match="adam: arrays on the GPU are limited to .* use a smaller batch"):
+        gpu.adam(huge, huge, huge, huge, (0.5, 0.9), 1.0, 1.0)
+
+
+# ------------------------------------------------------------------------------------------------ 3. NVIDIA's compiler
+
+
+def nvrtc():
+    """The compiler as a ctypes library; skips where it is not installed."""
+    spec = util.find_spec("nvidia")
+    places = [Path(p) for p in spec.submodule_search_locations] if spec else []
+    found = [f for place in places for f in sorted(place.glob("*/lib/libnvrtc.so.*")) if "alt" not in f.name]
+    if not found:
+        pytest.skip("NVRTC is not installed: pip install nvidia-cuda-nvrtc")
+    for builtins in found[-1].parent.glob("libnvrtc-builtins.so.*"):
+        ctypes.CDLL(str(builtins), mode=ctypes.RTLD_GLOBAL)
+    return ctypes.CDLL(str(found[-1]))
+
+
+def compile_ptx(source, options):
+    """(PTX or None, the compiler's log) of CUDA C source."""
+    lib, program, n = nvrtc(), ctypes.c_void_p(), ctypes.c_size_t()
+    assert lib.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None) == 0
+    failed = lib.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*(o.encode() for o in options)))
+    lib.nvrtcGetProgramLogSize(program, ctypes.byref(n))
+    log = ctypes.create_string_buffer(n.value)
+    lib.nvrtcGetProgramLog(program, log)
+    ptx = None
+    if not failed:
+        lib.nvrtcGetPTXSize(program, ctypes.byref(n))
+        ptx = ctypes.create_string_buffer(n.value)
+        lib.nvrtcGetPTX(program, ptx)
+        ptx = ptx.value.decode()
+    lib.nvrtcDestroyProgram(ctypes.byref(program))
+    return ptx, log.value.decode()
+
+
+@pytest.mark.parametrize("architecture", ["compute_75", "compute_80", "compute_90", "sm_90"])       # sm: to machine code
+@pytest.mark.parametrize("real", ["float", "double"])
+def test_every_kernel_compiles_for_the_gpu(real, architecture):
+    ptx, log = compile_ptx(SOURCE, [f"-DREAL={real}", f"--gpu-architecture={architecture}"])
+    assert ptx is not None and not log.strip("\0\n "), log
+    for name in standin.signatures(SOURCE):
+        assert f".entry {name}(" in ptx
+    assert "atom." not in ptx and "red." not in ptx, "an atomic addition: the order of the sum would change from run to run"
+    assert ("f64" in ptx) == (real == "double"), "a float kernel computes in double somewhere" if real == "float" else "no double"
+
+
+def test_a_kernel_with_a_mistake_does_not_compile():
+    broken = SOURCE.replace("real sum = 0;", "real sum = nothing;")
+    assert broken != SOURCE
+    assert compile_ptx(broken, ["-DREAL=float", "--gpu-architecture=compute_90"])[0] is None
+
+
+def test_all_kernels_are_known_by_their_declaration():
+    assert set(standin.signatures(SOURCE)) == {"im2col", "col2im", "add_at", "adam"}
+    assert SOURCE.count("__global__") == len(standin.signatures(SOURCE)) and SOURCE.isascii()
+
+
+# ------------------------------------------------------------------------------------------------ 4. names
+
+
+def asked_of_cupy(source):
+    """(line, dotted name, keywords or None) of what a file asks of an array module: xp(...).f(...), or by a name bound to it."""
+    tree, found, called = ast.parse(source), [], {}
+    bound = {t.id for n in ast.walk(tree) if isinstance(n, ast.Assign) and is_module(n.value, ())
+             for t in n.targets if isinstance(t, ast.Name)}
+    for n in ast.walk(tree):
+        if isinstance(n, ast.Call):
+            called[n.func] = [k.arg for k in n.keywords if k.arg]
+    inner = {n.value for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    for n in ast.walk(tree):
+        if isinstance(n, ast.Attribute) and n not in inner:
+            path, at = [], n
+            while isinstance(at, ast.Attribute):
+                path.insert(0, at.attr)
+                at = at.value
+            if is_module(at, bound):
+                found.append((n.lineno, ".".join(path), called.get(n)))
+    return found
+
+
+def is_module(node, bound):
+    """Is this expression xp(...), sys.modules["cupy"], _load_cupy(), or a name bound to one?"""
+    if isinstance(node, ast.IfExp):
+        return is_module(node.orelse, bound) or is_module(node.body, bound)
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id in ("xp", "_load_cupy")
+    if isinstance(node, ast.Subscript):
+        return isinstance(node.slice, ast.Constant) and node.slice.value == "cupy"
+    return isinstance(node, ast.Name) and node.id in {"cupy", *bound}
+
+
+def lacking(source):
+    """What CuPy would not understand in a file's uses of the array module."""
+    wrong = []
+    for line, name, keywords in asked_of_cupy(source):
+        if name.startswith(("cuda.", "__")):            # names that NumPy does not have either; see gpu_name
+            continue
+        head, dot, tail = name.partition(".")
+        if dot and standin.NAMES.get(head) == standin.UFUNC:        # a method such as add.at
+            name = "ufunc." + tail
+        known = standin.NAMES.get(name)
+        if name not in standin.NAMES:
+            wrong.append(f"line {line}: CuPy has no {name}")
+        elif known is not None and not any(p.startswith("**") for p in known):
+            wrong += [f"line {line}: {name} has no {k}=" for k in keywords or () if k not in known]
+    return wrong
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.glob("*.py")), ids=lambda f: f.name)
+def test_only_names_that_cupy_has_are_asked_of_the_array_module(file):
+    assert not lacking(file.read_text(encoding="utf-8"))
+
+
+def test_the_scan_sees_the_uses_and_the_mistakes():
+    used = {name for f in PACKAGE.glob("*.py") for _, name, _ in asked_of_cupy(f.read_text(encoding="utf-8"))}
+    assert {"exp", "where", "einsum", "zeros", "RawModule", "asarray", "empty", "add.at", "lib.stride_tricks.as_strided"} <= used
+    for planted in ("xp(x).vecdot(x, x)", "xp(x).add(x, y, where=m)", "m = xp(x)\nm.errstate()", "xp(x).random.Generator.normal",
+                    "xp(x).max(x, initial=0)", "cupy.block(x)", "xp(x).add.nat(x)", "xp(x).einsum('i', x, out=y)"):
+        assert lacking(planted), planted
+    assert not lacking("xp(x).add(x, y, out=y)\nm = xp(x) if a else np\nm.zeros(3, dtype=d)")
+
+
+def names_cupy(source):
+    """Whether code (not comments or docstrings) names CuPy."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return any(t.type == tokenize.NAME and "cupy" in t.string.lower() or
+               t.type == tokenize.STRING and t.string.strip("'\"") == "cupy" for t in tokens)
+
+
+def test_only_two_files_name_cupy():
+    assert {f.name for f in PACKAGE.glob("*.py") if names_cupy(f.read_text(encoding="utf-8"))} == {"backend.py", "gpu.py"}
+    assert names_cupy("import cupy as cp") and names_cupy('sys.modules["cupy"]') and not names_cupy('"""NumPy or CuPy"""  # cupy')
+
+
+# ------------------------------------------------------------------------------------------------ 5. a training step
+
+
+def player(kind, device, average=False):
+    """A small GAN of each kind, its data on the device."""
+    seed(5)
+    penalty = train.wgan_gp() if "gp" in kind else None
+    loss = "wasserstein" if penalty else "non-saturating"
+    if kind.startswith("conv"):
+        nets = [models.conv_generator(8, 12, 1, 4), models.conv_generator(8, 12, 1, 4),
+                models.conv_discriminator(12, 1, 4, norm=penalty is None)]
+        x = np.tanh(some((40, 12, 12, 1)))
+    else:
+        nets = [models.mlp_generator(8, hidden=(16, 16)), models.mlp_generator(8, hidden=(16, 16)),
+                models.mlp_discriminator(hidden=(16, 16))]
+        x = some((40, 2))
+    g, a, d = (n.to(device) for n in nets)
+    return train.GAN(g, d, 8, loss=loss, penalty=penalty, lr=1e-3, average=a if average else None), to_device(x, device)
+
+
+KINDS = ["mlp", "mlp-gp", "conv", "conv-gp"]
+
+
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_moves_the_batch_and_the_latents_and_waits_for_nothing(kind, average, cupy):
+    gan, x = player(kind, "gpu", average)
+    data = train.batches(x, 10)
+    for _ in range(3):
+        with standin.watch() as seen:
+            gan.step(next(data))
+        expected = [((10,), "int64"), ((10, 8), "float32")]         # which samples, and the latents
+        if "gp" in kind:
+            expected.append(((10,) + (1,) * (x.ndim - 1), "float32"))       # where between real and fake the penalty looks
+        assert sorted(seen.uploads) == sorted(expected)
+        assert seen.downloads == [] and seen.syncs == []
+        assert seen.launches.count("adam") == 2
+
+
+PLANTED_IN_THE_LOSS = {
+    "float": lambda loss: lambda d: loss(d) * float(d.mean().data),
+    "item": lambda loss: lambda d: loss(d) * d.mean().item(),
+    "condition": lambda loss: lambda d: loss(d) if (d.data > -1e9).all() else d.mean(),
+    "round trip": lambda loss: lambda d: loss(d) + to_device(to_host(d.data * 0), "gpu").mean(),
+    "constant": lambda loss: lambda d: loss(d) + to_device(np.zeros(1, np.float32), "gpu").sum(),
+    "long join": lambda loss: lambda d: loss(ops.concatenate(*(d[i:i + 1] for i in range(10)))),
+}
+
+
+@pytest.mark.parametrize("plant", PLANTED_IN_THE_LOSS.values(), ids=PLANTED_IN_THE_LOSS)
+def test_a_planted_transfer_in_the_step_shows_in_the_count(plant, cupy):
+    gan, x = player("mlp", "gpu")
+    gan.loss = gan.loss._replace(generator=plant(gan.loss.generator))
+    data = train.batches(x, 10)
+    with standin.watch() as seen:
+        gan.step(next(data))
+    assert len(seen.uploads) > 2 or seen.downloads or seen.syncs
+
+
+def test_a_host_batch_in_a_device_step_is_an_error(cupy):
+    gan, x = player("mlp", "gpu")
+    with pytest.raises(TypeError):
+        gan.step(to_host(x)[:10])
+
+
+def test_logging_a_row_copies_four_results(cupy):
+    gan, x = player("mlp", "gpu")
+    results = gan.step(x[:10])
+    with standin.watch() as seen:
+        train.row(gan, results)
+    assert len(seen.downloads) == 4 and not seen.uploads and not seen.syncs
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_seed_is_the_same_run_on_both_devices(kind, any_gpu):
+    """Losses and weights of the first five steps agree to 1e-4 of their size; after hundreds of steps rounding would have grown."""
+    runs = []
+    for device in ("cpu", "gpu"):
+        gan, x = player(kind, device, average=True)
+        data, log = train.batches(x, 10), []
+        for _ in range(5):
+            log += [to_host(backend.xp(r).asarray(r)) for r in gan.step(next(data))]
+        runs.append([*log, *gan.g.state_dict().values(), *gan.d.state_dict().values(), *gan.average.module.state_dict().values()])
+    for a, b in zip(*runs, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4 * max(np.abs(a).max(), 1e-2))
+
+
+def test_the_device_is_proved_once(cupy):
+    """A GPU is believed in after it has run a kernel, which must not cost every transfer a wait."""
+    backend.pick_device("gpu")
+    with standin.watch() as seen:
+        to_device(HOST, "gpu")
+        backend.pick_device("gpu")
+    assert seen.syncs == [] and len(seen.uploads) == 1
+
+
+def test_the_command_trains_resumes_and_samples_on_the_device(any_gpu, tmp_path, capsys):
+    folder = str(tmp_path / "run")
+    assert cli.main(["train", "--data", "ring", "--width", "8", "--steps", "3", "--device", "gpu", "--out", folder]) == 0
+    assert "on the gpu" in capsys.readouterr().out
+    for device in ("cpu", "gpu"):
+        assert cli.main(["train", "--resume", folder, "--steps", "5" if device == "cpu" else "6", "--device", device]) == 0
+        assert cli.main(["sample", folder, "--device", device, "--out", str(tmp_path / f"{device}.png")]) == 0
+    assert cli.main(["info"]) == 0
+    assert ", CuPy " in capsys.readouterr().out
+
+
+def test_the_benchmark_says_in_one_line_that_there_is_no_gpu(tmp_path):
+    (tmp_path / "cupy.py").write_text("raise ImportError('this is a test')")
+    done = subprocess.run([sys.executable, str(PACKAGE.parent / "benchmarks" / "gpu.py")], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(PACKAGE.parent)])})
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("benchmarks/gpu.py needs a GPU: ") and done.stderr.count("\n") == 1

@@ -1,0 +1,77 @@
+// The GPU's own kernels, in plain CUDA C: what no library call does in one go. gpu.py launches them and says what they compute.
+//
+// `real` is float or double; the file is compiled once for each (-DREAL=float). A kernel is the body of a loop: thread k computes
+// element k of the result and writes nowhere else. So nothing is added atomically, and the same input gives the same bits every time.
+// No shared memory and no synchronisation: the same source runs on a CPU, one element after the other, and is tested there.
+
+typedef REAL real;
+
+#define ELEMENT(k, size) int k = blockIdx.x * blockDim.x + threadIdx.x; if (k >= size) return
+
+
+// Windows of images: columns[n, i, j, u, v, c] = x[n, i s + u d - p, j s + v d - p, c], and 0 outside of the image.
+extern "C" __global__ void im2col(
+    const real* __restrict__ x, real* __restrict__ columns, int size, int h, int w, int c, int ho, int wo, int kh, int kw,
+    int sh, int sw, int ph, int pw, int dh, int dw)
+{
+    ELEMENT(k, size);
+    int rest = k;
+    int channel = rest % c;  rest /= c;
+    int v = rest % kw;       rest /= kw;
+    int u = rest % kh;       rest /= kh;
+    int j = rest % wo;       rest /= wo;
+    int i = rest % ho;       int n = rest / ho;
+    int row = i * sh + u * dh - ph, column = j * sw + v * dw - pw;
+    bool inside = 0 <= row && row < h && 0 <= column && column < w;
+    columns[k] = inside ? x[((n * h + row) * w + column) * c + channel] : (real)0;
+}
+
+
+// The adjoint of im2col: every pixel of the image x collects its value from all windows that it is part of.
+extern "C" __global__ void col2im(
+    const real* __restrict__ columns, real* __restrict__ x, int size, int h, int w, int c, int ho, int wo, int kh, int kw,
+    int sh, int sw, int ph, int pw, int dh, int dw)
+{
+    ELEMENT(k, size);
+    int rest = k;
+    int channel = rest % c;  rest /= c;
+    int column = rest % w;   rest /= w;
+    int row = rest % h;      int n = rest / h;
+    real sum = 0;
+    for (int u = 0; u < kh; u++) {
+        int top = row + ph - u * dh;                // = i s, if tap u of window row i lies on this pixel
+        if (top < 0 || top % sh || top / sh >= ho) continue;
+        for (int v = 0; v < kw; v++) {
+            int left = column + pw - v * dw;
+            if (left < 0 || left % sw || left / sw >= wo) continue;
+            sum += columns[((((n * ho + top / sh) * wo + left / sw) * kh + u) * kw + v) * c + channel];
+        }
+    }
+    x[k] = sum;
+}
+
+
+// y[p] = sum of values[order[k]] over all k with places[k] = p. Places are sorted: the first of equal ones adds them all up, in order.
+extern "C" __global__ void add_at(
+    const real* __restrict__ values, const long long* __restrict__ places, const long long* __restrict__ order,
+    real* __restrict__ y, int size)
+{
+    ELEMENT(k, size);
+    long long place = places[k];
+    if (k > 0 && places[k - 1] == place) return;
+    real sum = 0;
+    for (int j = k; j < size && places[j] == place; j++) sum += values[order[j]];
+    y[place] = sum;
+}
+
+
+// One step of Adam. new1 = 1 - beta1 and new2 = 1 - beta2 come rounded from double: in float 1 - 0.999f is off by 1 in 20,000.
+extern "C" __global__ void adam(
+    real* __restrict__ theta, const real* __restrict__ g, real* __restrict__ m, real* __restrict__ v, int size,
+    real beta1, real new1, real beta2, real new2, real rate, real eps)
+{
+    ELEMENT(k, size);
+    m[k] = beta1 * m[k] + new1 * g[k];
+    v[k] = beta2 * v[k] + new2 * g[k] * g[k];
+    theta[k] -= rate * m[k] / (sqrt(v[k]) + eps);
+}
