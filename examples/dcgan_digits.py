@@ -17,7 +17,7 @@ What says something: a two-sample test by nearest neighbour (Lopez-Paz & Oquab 2
 generated digits and give each the label of its nearest neighbour. If both come from one distribution that is right
 half of the time: 50 %. Blurred or few digits give up to 100 %, copies of the data 0 %.
 
-Expect 64 mostly legible digits. Takes TIME. Prints the accuracy of that test (perfect: 50 %).
+Expect 64 mostly legible digits. Takes 2 minutes. Prints the accuracy of that test (perfect: 50 %).
 """
 
 import argparse

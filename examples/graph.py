@@ -1,5 +1,4 @@
-"""What Tensor remembers: the computation graph of the smallest GAN there is, drawn with every value and every
-gradient.
+"""What a Tensor remembers: the computation graph of the smallest GAN, with every value and every gradient.
 
 A generator of two numbers and a discriminator of two, on one latent z:
 
@@ -108,8 +107,9 @@ def svg(y):
             "</g></svg>\n")
 
 
-values = tinygan.stream("init").normal(size=5).astype(np.float32).round(1)
-w, b, u, v, z = (Tensor(tinygan.to_device(values[i:i + 1], tinygan.pick_device(args.device)), name) for i, name in enumerate("wbuvz"))
+device = tinygan.pick_device(args.device)
+values = tinygan.to_device(tinygan.stream("init").normal(size=5).astype(np.float32).round(1), device)
+w, b, u, v, z = (Tensor(values[i:i + 1], name) for i, name in enumerate("wbuvz"))
 
 
 def loss():

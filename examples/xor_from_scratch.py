@@ -1,5 +1,4 @@
-"""What autograd is, on ten lines of network: exclusive or, learnt from four points. No layers, no optimiser, only
-`grad`.
+"""What autograd is, on ten lines of network: exclusive or from four points, with nothing but `grad`.
 
 A network is a formula with numbers in it that may be changed, its parameters θ. Here, for points x and hidden width
 8,
@@ -16,7 +15,7 @@ and one such sample turns every parameter into NaN. softplus(d) − t d is the s
 loss of a GAN's discriminator is this very formula with t = 1 for real and t = 0 for generated samples, so the
 mistake is at home there too.
 
-Expect four panels: p over the square, from a tilted plane to two corners against two. Takes 1 second. Prints the
+Expect four panels: p over the square, from a tilted plane to two corners against two. Takes 2 seconds. Prints the
 points it gets right (perfect: 4 of 4), the loss (perfect: 0) and how far `grad` is from the definition (perfect: 0,
 but for rounding).
 """

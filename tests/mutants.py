@@ -574,6 +574,27 @@ def survives(shown):
 
 # Survivors that compute the same as the original for every input: a pattern of the description → why.
 EQUIVALENT = {
+    r"abs\[0\]: x cut off": "sign x is locally constant",
+    r"where\[[12]\]: the others cut off": "only the condition is read, and it is no Tensor",
+    r"var\[0\]: wrong for (0-d|not broadcast)": "the variance of one number has the gradient 0, and 1.5 · 0 = 0",
+    r"(maximum|minimum)\[[01]\]: y  →  [abg]": "y is asked for its type only, which is that of all",
+    r"(maximum|minimum)\[[01]\]: [ab]  →  y": "one argument exceeds the other exactly if the result does (or the result exceeds it)",
+    r"clip\[0\]: (low|high)  →  y": "x reaches a bound exactly if it reaches the clipped x",
+    r"(relu|leaky_relu|elu)\[0\]: .*[xy]  →  [xy]": "x and y have the same sign",
+    r"leaky_relu\[0\]: _value\(x\)  →  x": "comparing a Tensor gives a plain array",
+    r"pad\[0\]: .*(True  →  False|strict=True.*)": "the forward pass has already refused widths of another length",
+    r"norm\[0\]: y \+ \(y == 0\)  →  y - \(y == 0\)": "at the zero vector any finite divisor does: x̄ = 0 / ±1",
+    r"logsumexp\[0\]: 0\.0  →  1\.0": "only for y = −inf, where e^(−inf − 1) = e^(−inf − 0) = 0",
+    r"_lower: .*  →  x - .*": "only where p = 0, which multiplies it: 0 · (±1)⁻¹",
+    r"_lower: 1\.0  →  2\.0": "only for p = 0, which multiplies it",
+    r"_share: like  →  (first|second)": "a mask adds to a float array as 0 and 1, whether converted before or not",
+    r"_slope: x  →  slope": "only xp(x), which is NumPy for both here; it differs on CuPy, where the tests run too",
+    r"_inverse: tuple.*": "NumPy takes the axes as a list, too",
+    r"_count: 1  →  2": "only for an empty reduction, whose gradient has no elements",
+    r"_ties: (x  →  y|_value\(y\)  →  y)": "x and y have one type, and comparing a Tensor gives a plain array",
+    r"_piece: g  →  y": "ȳ has as many axes as y",
+    r"unbroadcast: (1  →  2|tuple\(range.*|shape  →  g|g  →  shape|g\.ndim - 1  →  .*)":
+        "chooses between two ways to compute one sum (sum_rows and sum); both are tested",
 }
 
 

@@ -123,7 +123,7 @@ def test_options_reach_the_run(tinygan, cheap):
     with open("run/config.json") as file:
         assert json.load(file) == {
             "data": "ring", "model": "mlp", "loss": "hinge", "steps": 3, "batch_size": 5, "lr": 0.01, "seed": 9,
-            "device": "cpu", "size": 64, "width": 7, "latent": 2, "shape": [2]}
+            "device": "cpu", "size": 64, "grey": False, "width": 7, "latent": 2, "shape": [2]}
     with np.load("run/weights.npz") as file:
         assert file["generator/0.weight"].shape == (2, 7)
 

@@ -272,6 +272,41 @@ def test_adams_kernel_is_adam(dtype, betas, guarded):
         np.testing.assert_allclose(to_host(a), b, rtol=100 * np.finfo(dtype).eps, atol=10 * np.finfo(dtype).eps)
 
 
+MUTANTS = [("im2col", "0 <= column &&", ""), ("im2col", "u * dh - ph", "u * dh"), ("im2col", "j * sw", "j * sh"),
+           ("col2im", "top % sh ||", ""), ("col2im", "sum += columns", "sum = columns"), ("col2im", "v * dw;", "v;"),
+           ("add_at", "if (k > 0 && places[k - 1] == place) return;", ""), ("add_at", "values[order[j]]", "values[j]"),
+           ("adam", "new1 * g", "new2 * g"), ("adam", "sqrt(v[k]) + eps", "sqrt(v[k] + eps)")]
+
+
+def kernels_hold():
+    """The comparisons of this section in short, on the device of the moment."""
+    for size, kernel, stride, padding, dilation in SETTINGS:
+        how = dict(stride=stride, padding=padding, dilation=dilation)
+        x, v = some((2, *size, 3)), some(conv.unfold(some((2, *size, 3)), kernel=kernel, **how).shape)
+        assert np.array_equal(to_host(conv.unfold(to_device(x, "gpu"), kernel=kernel, **how)), conv.unfold(x, kernel=kernel, **how))
+        assert np.allclose(to_host(conv.fold(to_device(v, "gpu"), size=size, **how)), conv.fold(v, size=size, **how), atol=1e-5)
+    index, v = np.array([2, 0, 2, 2, 1, 0]), some((6, 2))
+    got = ops.put(to_device(v, "gpu"), key=to_device(index, "gpu"), shape=(4, 2))
+    assert np.array_equal(to_host(got), ops.put(v, key=index, shape=(4, 2)))
+    p, q = Tensor(some((5,))), Tensor(to_device(some((5,)), "gpu"))
+    for t, device in (p, "cpu"), (q, "gpu"):
+        o = optim.Adam([t], lr=0.01, betas=(0.5, 0.9), eps=1e-4)
+        for i in range(2):
+            o.step([to_device(some((5,), start=i), device)])
+    assert np.allclose(to_host(q.data), p.data, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kernel, old, new", MUTANTS)
+def test_a_mistake_in_a_kernel_is_noticed(kernel, old, new, cupy, monkeypatch):
+    body = SOURCE[SOURCE.index(f"void {kernel}("):].partition('extern "C"')[0]
+    assert old in body
+    source = SOURCE.replace(body, body.replace(old, new))
+    monkeypatch.setattr(gpu, "_kernel", lambda c, char, name: cupy.RawModule(
+        code=source, options=("-DREAL=float",)).get_function(name))
+    with pytest.raises(AssertionError):
+        kernels_hold()
+
+
 def test_other_optimisers_update_all_parameters_at_once(cupy, monkeypatch):
     for kind in (optim.SGD, optim.RMSProp):
         o = kind([Tensor(to_device(some((70_000,), start=i), "gpu")) for i in range(3)], lr=0.1)

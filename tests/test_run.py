@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinygan import backend, checkpoint, data, plot, run, train
+from tinygan import backend, checkpoint, data, nn, plot, run, train
 from tinygan.checkpoint import CheckpointError
+from tinygan.losses import LOSSES
 from tinygan.run import Config, Run, generator_of
 
 FILES = {"config.json", "log.csv", "losses.png", "samples.png", "training.gif", "weights.npz"}
@@ -142,6 +143,16 @@ def test_a_run_that_cannot_be_leaves_no_folder(tmp_path, cheap, config, message)
     with pytest.raises(ValueError, match=message):
         Run.start(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("shape, model", [((2,), "mlp"), ((16, 16, 1), "mlp"), ((16, 16, 1), "conv")])
+def test_wasserstein_brings_the_gradient_penalty_and_a_critic_without_batchnorm(shape, model):
+    for loss in LOSSES:
+        config = Config(model=model, loss=loss, device="cpu", width=2, latent=3).complete(len(shape) > 1)
+        gan = run.build(config, shape)
+        kinds = {type(m) for m in gan.d.modules()}
+        assert (gan.penalty is not None) == (loss == "wasserstein")
+        assert (nn.BatchNorm in kinds) == (model == "conv" and loss != "wasserstein")
 
 
 def test_an_image_size_that_cannot_be_halved_leaves_no_folder(tmp_path, images):

@@ -113,13 +113,14 @@ def test_steps_of_two_linear_players_are_those_worked_out_by_hand(name, penalty,
 def test_a_step_returns_the_losses_and_logits_it_was_made_of(device):
     gan = tiny(device)
     x = real(device=device)
-    (a, b), (w, c) = ([backend.to_host(p.data) for p in net.parameters()] for net in (gan.g, gan.d))
+    (a, b), (w, c) = ([backend.to_host(p.data).copy() for p in net.parameters()] for net in (gan.g, gan.d))
     loss_d, loss_g, d_real, d_fake = (backend.to_host(r) for r in gan.step(x))
     z = np.random.default_rng([0, zlib.crc32(b"latent")]).standard_normal((8, 2), dtype=np.float32)
-    np.testing.assert_allclose(d_real, backend.to_host(x) @ w + c, rtol=1e-3, atol=1e-3)
-    assert d_fake.shape == (8, 1) and z.shape == (8, 2)
+    np.testing.assert_allclose(d_real, backend.to_host(x) @ w + c, rtol=1e-5, atol=1e-6)
+    (w, c) = (backend.to_host(p.data) for p in gan.d.parameters())          # as G's turn met them
+    np.testing.assert_allclose(loss_g, -np.log(sigma((z @ a + b) @ w + c)).mean(), rtol=1e-5)
     np.testing.assert_allclose(loss_d, -np.log(sigma(d_real)).mean() - np.log(1 - sigma(d_fake)).mean(), rtol=1e-5)
-    assert loss_g.shape == ()
+    assert loss_d.shape == loss_g.shape == () and d_fake.shape == (8, 1)
 
 
 @pytest.mark.parametrize("make", [small, conv])

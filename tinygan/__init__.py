@@ -1,12 +1,12 @@
 """tinygan: a minimal, from-scratch GAN library to read, run and check."""
 
-from . import backend, conv, data, losses, models, nn, ops, optim, plot, train
+from . import backend, conv, data, gradcheck, losses, metrics, models, nn, ops, optim, plot, train
 from .autograd import Op, Tensor, grad, no_grad, op
 from .backend import pick_device, seed, stream, to_device, to_host
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Op", "Tensor", "backend", "conv", "data", "grad", "losses", "models", "nn", "no_grad", "op", "ops", "optim", "pick_device",
-    "plot", "seed", "stream", "to_device", "to_host", "train",
+    "Op", "Tensor", "backend", "conv", "data", "grad", "gradcheck", "losses", "metrics", "models", "nn", "no_grad", "op", "ops",
+    "optim", "pick_device", "plot", "seed", "stream", "to_device", "to_host", "train",
 ]

@@ -69,7 +69,7 @@ def _load_cupy():
     except Exception as e:                            # every layer below has exceptions of its own
         reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         raise DeviceError(f"no usable GPU ({reason}); install CuPy for your CUDA version, "
-                          "pip install cupy-cuda13x (or cupy-cuda12x), or use --device cpu") from e
+                          "pip install cupy-cuda13x[ctk] (or cupy-cuda12x[ctk]), or use --device cpu") from e
     _proven = cupy
     return cupy
 

@@ -39,7 +39,7 @@ def number(kind, low, high=None, above=False):
             value = kind(text)
         except ValueError:
             value = None
-        if value is None or not (value > low if above else value >= low) or (high is not None and value > high) or value != value:
+        if value is None or not (value > low if above else value >= low) or (high is not None and value > high):
             raise argparse.ArgumentTypeError(f"expected {'an integer' if kind is int else 'a number'} "
                                              f"{'>' if above else '>='} {low}{f' and <= {high}' if high else ''}, got {text!r}")
         return value
@@ -69,6 +69,7 @@ def parser():
     t.add_argument("--width", type=number(int, 1), metavar="N", help=f"channels or units (default: {default('width')})")
     t.add_argument("--latent", type=number(int, 1), metavar="N", help=f"size of z (default: {default('latent')})")
     t.add_argument("--size", type=number(int, 6, 1024), default=64, metavar="N", help="image size for folder: (default: 64)")
+    t.add_argument("--grey", action="store_true", help="read a folder: as grey images (default: colour)")
     t.add_argument("--seed", type=number(int, 0), default=0, metavar="N", help="default: 0")
     t.add_argument("--device", choices=["auto", "cpu", "gpu"], default="auto", help="default: auto (the GPU where one works)")
     t.add_argument("--out", metavar="FOLDER", help="run folder (default: runs/<data>-<model>)")
@@ -94,7 +95,7 @@ def train(args):
     if args.resume:
         run = Run.resume(args.resume, args.steps, args.device)
     else:
-        names = ("data", "model", "loss", "steps", "batch_size", "lr", "seed", "device", "size", "width", "latent")
+        names = ("data", "model", "loss", "steps", "batch_size", "lr", "seed", "device", "size", "grey", "width", "latent")
         run = Run.start(Config(**{n: getattr(args, n) for n in names}), args.out, args.force)
     c = run.config
     print(f"{c.data}: {len(run.dataset):,} samples of {run.dataset.x.shape[1:]}, {c.model} networks, {c.loss} loss, "

@@ -56,6 +56,8 @@ def output_size(size, kernel, stride=1, padding=0, dilation=1):
 @op
 def unfold(x, *, kernel, stride=1, padding=0, dilation=1):
     """All windows of x (N, H, W, C) → (N, Ho, Wo, kh, kw, C)      x̄ = fold(ȳ)      (a view of the padded image)"""
+    if x.ndim != 4:
+        raise ValueError(f"unfold: expected images (N, H, W, C), got {x.shape}")
     (sh, sw), (ph, pw), (dh, dw) = pair(stride), pair(padding, least=0), pair(dilation)
     ho, wo = output_size(x.shape[1:3], kernel, stride, padding, dilation)
     if gpu.handles(x):
@@ -206,6 +208,8 @@ conv2d_weight.vjps(
 def max_pool2d(x, kernel, stride=None, padding=0):
     """The maximum of each window (N, H, W, C) → (N, Ho, Wo, C); ties share the gradient. The padding never wins (it is −inf)."""
     kernel, (ph, pw) = pair(kernel, "kernel"), pair(padding, "padding", 0)
+    if 2 * ph > kernel[0] or 2 * pw > kernel[1]:
+        raise ValueError(f"max_pool2d: padding {padding} is more than half the kernel {kernel}: some windows would be all padding")
     if ph or pw:
         x = pad(x, widths=((0, 0), (ph, ph), (pw, pw), (0, 0)), value=-math.inf)
     return max(unfold(x, kernel=kernel, stride=stride or kernel), axis=(3, 4))

@@ -9,11 +9,12 @@ Nothing here copies to or from the host, and nothing waits for the GPU.
 """
 
 import math
-import sys
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+
+from .backend import xp
 
 COLUMNS = 256 << 20     # bytes of columns that a convolution holds at a time; what needs more is done in blocks of images
 THREADS = 256           # per block
@@ -22,13 +23,18 @@ MOST = 2 ** 31 - 1024   # elements of one array: the kernels count in 32 bits
 
 def handles(x):
     """Whether x is a GPU array of a type that the kernels are compiled for."""
-    kind = type(x)
-    return kind is not np.ndarray and kind.__module__.partition(".")[0] == "cupy" and x.dtype.char in "fd"
+    return xp(x) is not np and x.dtype.char in "fd"
+
+
+@cache
+def _kernel(cupy, char, name):
+    """The kernel of this name for float ('f') or double ('d')."""
+    return _module(cupy, char).get_function(name)
 
 
 @cache
 def _module(cupy, char):
-    """kernels.cu compiled for float ('f') or double ('d')."""
+    """kernels.cu, compiled."""
     source = (Path(__file__).parent / "kernels.cu").read_text(encoding="utf-8")
     return cupy.RawModule(code=source, options=("-DREAL=" + {"f": "float", "d": "double"}[char],))
 
@@ -40,14 +46,14 @@ def _launch(name, size, first, *args):
     if not size:
         return
     real = first.dtype.type
-    kernel = _module(sys.modules["cupy"], first.dtype.char).get_function(name)
+    kernel = _kernel(xp(first), first.dtype.char, name)
     kernel((-(-size // THREADS),), (THREADS,), (first, *(
         np.int32(a) if isinstance(a, int) else real(a) if isinstance(a, float) else a for a in args)))
 
 
 def im2col(x, kernel, size, stride, padding, dilation):
     """All windows of images x (N, H, W, C), of which there are size = (Ho, Wo) → (N, Ho, Wo, kh, kw, C); the rest are pairs."""
-    cupy = sys.modules["cupy"]
+    cupy = xp(x)
     n, h, w, c = x.shape
     y = cupy.empty((n, *size, *kernel, c), dtype=x.dtype)
     _launch("im2col", y.size, cupy.ascontiguousarray(x), y, y.size, h, w, c, *size, *kernel, *stride, *padding, *dilation)
@@ -56,7 +62,7 @@ def im2col(x, kernel, size, stride, padding, dilation):
 
 def col2im(v, size, stride, padding, dilation):
     """Windows v (N, Ho, Wo, kh, kw, C) added up where they lie in images of size = (H, W) → (N, H, W, C)."""
-    cupy = sys.modules["cupy"]
+    cupy = xp(v)
     n, ho, wo, kh, kw, c = v.shape
     y = cupy.empty((n, *size, c), dtype=v.dtype)
     _launch("col2im", y.size, cupy.ascontiguousarray(v), y, y.size, *size, c, ho, wo, kh, kw, *stride, *padding, *dilation)
@@ -69,7 +75,7 @@ def put(v, key, shape):
     The key is applied to the numbers 0, 1, 2, ... of the places, which says for each element of v where it goes. Sorted by place
     and stably so, what goes to one place lies side by side.
     """
-    cupy = sys.modules["cupy"]
+    cupy = xp(v)
     places = cupy.arange(math.prod(shape), dtype=np.int64).reshape(shape)[key].reshape(-1)
     order = places.argsort(kind="stable")
     y = cupy.zeros(shape, dtype=v.dtype)
@@ -79,7 +85,7 @@ def put(v, key, shape):
 
 def join(arrays, dtype):
     """The elements of all arrays as one flat array. (cupy.concatenate uploads a table of pointers for more than eight.)"""
-    flat = sys.modules["cupy"].empty(sum(a.size for a in arrays), dtype=dtype)
+    flat = xp(arrays[0]).empty(sum(a.size for a in arrays), dtype=dtype)
     start = 0
     for a in arrays:
         flat[start:start + a.size] = a.reshape(-1)

@@ -36,8 +36,8 @@ class Module:
         return out
 
     def children(self):
-        """(name, part) for each attribute that is a Module."""
-        return [(name, v) for name, v in vars(self).items() if isinstance(v, Module)]
+        """(name, part) for each attribute that is a Module, and for each Module in an attribute that is a list."""
+        return [part for name, v in vars(self).items() for part in _parts(name, v)]
 
     def modules(self):
         """This Module and all below it."""
@@ -46,9 +46,9 @@ class Module:
     def _slots(self, prefix=""):
         """(dotted name, owner, attribute) of every parameter and state array, in the order of definition."""
         for name, v in vars(self).items():
-            if isinstance(v, Module):
-                yield from v._slots(f"{prefix}{name}.")
-            elif isinstance(v, Tensor) or hasattr(v, "dtype") and hasattr(v, "__setitem__"):     # a NumPy number is no state
+            for part, module in _parts(name, v):
+                yield from module._slots(f"{prefix}{part}.")
+            if isinstance(v, Tensor) or hasattr(v, "dtype") and hasattr(v, "__setitem__"):     # a NumPy number is no state
                 yield prefix + name, self, name
 
     def named_parameters(self):
@@ -63,6 +63,10 @@ class Module:
     def parameters(self):
         """The list of Parameters, in the order of `named_parameters`."""
         return list(self.named_parameters().values())
+
+    def buffers(self):
+        """The list of arrays that are saved but not trained, in the order of definition."""
+        return [v for v in (getattr(owner, attribute) for _, owner, attribute in self._slots()) if not isinstance(v, Tensor)]
 
     def state_dict(self):
         """{dotted name: NumPy array}: copies of all parameters and state."""
@@ -119,6 +123,13 @@ class Module:
         parts = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.children()]
         body = "\n" + "\n".join(parts) + "\n" if parts else self.describe()
         return f"{type(self).__name__}({body})"
+
+
+def _parts(name, value):
+    """The Modules that an attribute holds, with their names: one, several in a list (name.0, name.1, ...), or none."""
+    if isinstance(value, Module):
+        return [(name, value)]
+    return [(f"{name}.{i}", v) for i, v in enumerate(value) if isinstance(v, Module)] if isinstance(value, (list, tuple)) else []
 
 
 class Sequential(Module):

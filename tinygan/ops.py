@@ -348,8 +348,8 @@ cumsum.vjps(lambda g, y, x, axis: flip(cumsum(flip(g, axis=axis), axis=axis), ax
 
 def embedding(weight, index):
     """Rows of a table: weight (K, D), index integers (...) in 0..K−1 → (..., D)."""
-    if index.dtype.kind not in "iu":
-        raise TypeError(f"embedding: index must be integers, got {index.dtype}")
+    if getattr(getattr(index, "dtype", None), "kind", None) not in ("i", "u"):
+        raise TypeError(f"embedding: index must be an array of integers, got {getattr(index, 'dtype', type(index).__name__)}")
     if index.size and not (0 <= int(index.min()) and int(index.max()) < weight.shape[0]):
         raise ValueError(f"embedding: index must be in 0..{weight.shape[0] - 1}, got {index.min()}..{index.max()}")
     return weight[index]

@@ -57,7 +57,7 @@ class Optimizer:
         for p, view in zip(self.params, self.views, strict=True):
             if p.data is not view:
                 raise ValueError(f"{type(self).__name__}.step: the data of {p.name or 'a parameter'} were replaced after the "
-                                 "optimiser was made; move or load first, or change them in place: p.data[...] = new")
+                                 "optimiser was made; move the module to its device, or load it, before making the optimiser")
         self.steps += 1
         if xp(self.flat) is not np:             # on the GPU one long update: there, every operation has its price, however short
             self.update(self.flat, gpu.join(grads, self.flat.dtype), *self.state)
@@ -77,8 +77,9 @@ class Optimizer:
     def load_state_dict(self, state):
         """Continue where `state_dict` left off; ValueError if it belongs to other parameters."""
         mine = {str(i): s for i, s in enumerate(self.state)}
-        if state.keys() - {"steps"} != mine.keys() or any(state[k].shape != s.shape for k, s in mine.items()):
-            raise ValueError(f"{type(self).__name__}.load_state_dict: the state does not fit these parameters")
+        if state.keys() != mine.keys() | {"steps"} or any(state[k].shape != s.shape for k, s in mine.items()):
+            raise ValueError(f"{type(self).__name__}.load_state_dict: expected steps and {len(mine)} arrays of {self.flat.shape}, "
+                             f"found {({k: v.shape for k, v in state.items()})}")
         self.steps = int(state["steps"])
         for k, s in mine.items():
             s[...] = to_device(np.asarray(state[k], dtype=s.dtype), device_of(s))
@@ -173,9 +174,7 @@ class EMA:
         """Take in the source's present weights."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for (_, a, name), (_, b, _) in zip(self.module._slots(), self.source._slots(), strict=True):
-            mean, now = getattr(a, name), getattr(b, name)
-            if hasattr(now, "data") and hasattr(now, "touch"):
-                mean.data += (1 - decay) * (now.data - mean.data)
-            else:
-                mean[...] = now
+        for mean, now in zip(self.module.parameters(), self.source.parameters(), strict=True):
+            mean.data += (1 - decay) * (now.data - mean.data)
+        for mean, now in zip(self.module.buffers(), self.source.buffers(), strict=True):
+            mean[...] = now

@@ -27,6 +27,7 @@ from . import backend, checkpoint, data, models, plot
 from .losses import LOSSES
 from .train import GAN, Diverged, fit, row, wgan_gp
 
+FILES = ("weights.npz", "log.csv", "samples.png", "training.gif", "losses.png")
 FRAMES = 48                 # pictures in training.gif
 LOGS = 500                  # rows in log.csv
 
@@ -44,6 +45,7 @@ class Config:
     seed: int = 0
     device: str = "auto"
     size: int = 64
+    grey: bool = False
     width: int | None = None
     latent: int | None = None
 
@@ -106,7 +108,7 @@ class Run:
     @classmethod
     def start(cls, config, folder=None, force=False):
         """Load the data, make the folder (default runs/<data>-<model>) and the networks. ValueError if it holds a run already."""
-        dataset = data.load(config.data, size=config.size, seed=config.seed)
+        dataset = data.load(config.data, size=config.size, grey=config.grey, seed=config.seed)
         config.complete(dataset.is_image)
         if config.batch_size > len(dataset):
             raise ValueError(f"--batch-size {config.batch_size} is more than the {len(dataset)} samples of {config.data}")
@@ -119,6 +121,9 @@ class Run:
         if os.path.exists(run.path("config.json")) and not force:
             raise ValueError(f"{folder} already holds a run: go on with it (--resume), replace it (--force) "
                              "or choose another folder (--out)")
+        for name in FILES:                      # of the run that --force replaces
+            if os.path.exists(run.path(name)):
+                os.unlink(run.path(name))
         text = json.dumps({**dataclasses.asdict(config), "shape": dataset.x.shape[1:]}, indent=2) + "\n"
         checkpoint.write_atomically(run.path("config.json"), lambda f: f.write(text.encode()))
         return run
@@ -129,7 +134,7 @@ class Run:
         config, _ = read_config(folder)
         config.device, config.steps = backend.pick_device(device), steps or config.steps
         backend.seed(config.seed)
-        run = cls(folder, config, data.load(config.data, size=config.size, seed=config.seed))
+        run = cls(folder, config, data.load(config.data, size=config.size, grey=config.grey, seed=config.seed))
         parts, info = load_weights(folder)
         checkpoint.restore(run.path("weights.npz"), parts, run.gan.parts())
         try:

@@ -19,7 +19,7 @@ weights were learnt undoes them; G's samples are moved to mean 0 and deviation 1
 that: one line of code, and the distance is back near the start. D must learn on too: had we stopped it at its best,
 G would run off to wherever d is largest.
 
-Expect real and generated points in one cloud over a pale field, D undecided nearly everywhere. Takes TIME. Prints
+Expect real and generated points in one cloud over a pale field, D undecided nearly everywhere. Takes 10 seconds. Prints
 W₂ and L_D along the way and at the end (perfect: 0 and 1.386).
 """
 
