@@ -2,8 +2,8 @@
 
     python examples/define_an_op.py
 
-Swish, y = x σ(βx) (Ramachandran et al. 2017), with a slope β that is learned. Write the formula, derive one line per argument with
-s = σ(βx), and let the checker compare both lines with finite differences, to second order.
+Swish, y = x σ(βx) (Ramachandran et al. 2017), with a slope β that is learned. Write the formula, derive one line per argument
+with s = σ(βx), and let the checker compare both lines with finite differences, to second order.
 """
 
 import numpy as np

@@ -1,4 +1,5 @@
-"""Every test that takes `device` runs on each backend that works here; the end of the run counts the gradient checks."""
+"""Every test that takes `device` runs on each backend that works here; the end of the run counts the
+gradient checks."""
 
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ settings.load_profile("tinygan")
 
 
 def devices():
-    """'cpu', and 'gpu': CuPy where it has run a kernel, elsewhere what stands in for it (standin.py), given a C++ compiler."""
+    """'cpu', and 'gpu': CuPy where it has run a kernel, elsewhere what stands in for it (standin.py),
+    given a C++ compiler."""
     try:
         backend.pick_device("gpu")
     except backend.DeviceError:
@@ -31,7 +33,8 @@ DEVICES = devices()
 
 @pytest.fixture(params=DEVICES)
 def device(request, monkeypatch):
-    """'cpu' or 'gpu'. Inputs go there by `to_device`, results come back by `to_host`: nothing else crosses over."""
+    """'cpu' or 'gpu'. Inputs go there by `to_device`, results come back by `to_host`: nothing else
+    crosses over."""
     if request.param == "gpu" and "gpu" not in DEVICES:
         monkeypatch.setitem(sys.modules, "cupy", standin.cupy)
     return request.param

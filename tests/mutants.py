@@ -1,17 +1,20 @@
 """Who checks the checkers? Plant wrong rules, one at a time, and see whether the suite notices.
 
-    python tests/mutants.py [name ...]      all mutants, or those whose description contains one of the names
+    python tests/mutants.py [word ...]      all mutants, or those whose description contains one of the words
 
-Three kinds of mutant:
+Four kinds of mutant:
 
-1. every rule of every op, wrapped so that it is wrong in one systematic way (WRAPPERS): sign, factor, shuffled entries, wrong only where
-   it broadcasts, right at first order and wrong at second, float64 leaking out, an input overwritten, ...
-2. every rule and helper, rewritten (REWRITES, at the level of the syntax tree): + for −, × for /, a dropped factor, one argument for
-   another, another constant, another axis;
-3. hand-picked mistakes, of the rules and of the engine.
+1. every rule of every op, wrapped so that it is wrong in one systematic way: sign, factor, reversed entries, wrong only
+   where it broadcasts, right at first order and wrong at second, float64 leaking out, an input overwritten ...
+2. every rule, rewritten in the syntax tree: + for −, × for /, a dropped factor, one argument for another, another
+   constant, a static argument forgotten ...
+3. the same for the functions that rules call, and for the engine's summing over broadcast axes;
+4. hand-picked mistakes, of the rules and of the engine.
 
-A mutant is killed if a property of the table (table.py), or a test of the engine, fails on it. A wrapper that makes no difference to
-what the rule computes is not counted: planting it proves nothing.
+A mutant is killed if a property of the table (table.py), an edge case (test_numerics.py) or a test of the engine
+(test_autograd.py) fails on it. Wrappers that cannot make a difference (a cut where a rule reads no values, "wrong where
+broadcast" where nothing broadcasts) are not planted. Every survivor is printed, with the reason why it is no mistake,
+or as a missing check: then the exit status is 1.
 """
 
 import ast
@@ -44,7 +47,7 @@ from tinygan.autograd import Op, Tensor, grad  # noqa: E402
 
 raw = ops._value
 
-# ------------------------------------------------------------------------------------------------ 1. wrapped rules
+# ---------------------------------------------------------------------------- 1. wrapped rules
 
 
 def _twist(share, x):
@@ -81,8 +84,10 @@ WRONG = {
     "without ȳ": lambda r, i, g, y, a, k: r(g * 0 + 1, y, *a, **k),
     "ȳ²": lambda r, i, g, y, a, k: r(g * g, y, *a, **k),
     "|ȳ|": lambda r, i, g, y, a, k: r(ops.abs(g), y, *a, **k),
-    "reversed": lambda r, i, g, y, a, k: (lambda share: share[..., ::-1] if share.ndim else share * 1.5)(r(g, y, *a, **k)),
-    "transposed": lambda r, i, g, y, a, k: (lambda share: share.T.reshape(share.shape) if share.ndim > 1 else share * 1.5)(r(g, y, *a, **k)),
+    "reversed": lambda r, i, g, y, a, k: (lambda share: share[..., ::-1] if share.ndim
+                                          else share * 1.5)(r(g, y, *a, **k)),
+    "transposed": lambda r, i, g, y, a, k: (lambda share: share.T.reshape(share.shape) if share.ndim > 1
+                                            else share * 1.5)(r(g, y, *a, **k)),
     "offset 1e-9": lambda r, i, g, y, a, k: r(g, y, *a, **k) + 1e-9,
     "through float32": lambda r, i, g, y, a, k: r(g, y, *a, **k).astype("float32").astype(raw(g).dtype),
     "float64 leaks": lambda r, i, g, y, a, k: _leak(r(g, y, *a, **k)),
@@ -94,7 +99,8 @@ WRONG = {
     "ȳ cut off": lambda r, i, g, y, a, k: r(raw(g), y, *a, **k),
     "twisted by x": lambda r, i, g, y, a, k: _twist(r(g, y, *a, **k), a[i]),
     "twisted by ȳ": lambda r, i, g, y, a, k: _twist(r(g, y, *a, **k), g),
-    "wrong when recorded": lambda r, i, g, y, a, k: r(g, y, *a, **k) * (1.01 if isinstance(y, Tensor) else 1.0),
+    "wrong when recorded": lambda r, i, g, y, a, k: r(g, y, *a, **k) * (1.01 if isinstance(y, Tensor)
+        else 1.0),
     "wrong when plain": lambda r, i, g, y, a, k: r(g, y, *a, **k) * (1.0 if isinstance(y, Tensor) else 1.01),
 }
 # Wrong only under a condition on (g, i, a).
@@ -113,7 +119,9 @@ SOMETIMES = {
 READS = {
     "y cut off": ("y", lambda r, i, g, y, a, k: r(g, raw(y), *a, **k)),
     "x cut off": ("x", lambda r, i, g, y, a, k: r(g, y, *a[:i], raw(a[i]), *a[i + 1:], **k)),
-    "the others cut off": ("others", lambda r, i, g, y, a, k: r(g, y, *[a[j] if j == i else raw(a[j]) for j in range(len(a))], **k)),
+    "the others cut off": ("others",
+                           lambda r, i, g, y, a, k: r(g, y,
+                               *[a[j] if j == i else raw(a[j]) for j in range(len(a))], **k)),
     "y for x": ("x", lambda r, i, g, y, a, k: r(g, y, *a[:i], y, *a[i + 1:], **k)),
     "x for y": ("y", lambda r, i, g, y, a, k: r(g, a[i], *a, **k)),
     "arguments exchanged": ("others", lambda r, i, g, y, a, k: r(g, y, *a[1:], a[0], **k)),
@@ -121,31 +129,36 @@ READS = {
 
 
 class Opaque:
-    """An array that shows its shape and type, and how it compares (which is locally constant), but not its values."""
+    """An array that shows its shape and type, and how it compares (which is locally constant), but not
+    its values."""
 
     def __init__(self, x):
         self.x, self.shape, self.ndim, self.dtype, self.size = x, x.shape, x.ndim, x.dtype, x.size
 
     __len__ = lambda self: len(self.x)                              # noqa: E731
     __lt__, __le__, __gt__, __ge__, __eq__, __ne__ = (
-        lambda self, b, c=c: getattr(operator, c)(self.x, getattr(b, "x", b)) for c in ("lt", "le", "gt", "ge", "eq", "ne"))
+        lambda self, b, c=c: getattr(operator, c)(self.x, getattr(b, "x", b))
+        for c in ("lt", "le", "gt", "ge", "eq", "ne"))
     reshape = lambda self, *shape: Opaque(self.x.reshape(*shape))   # noqa: E731
     __array_ufunc__ = None
 
 
 def reads(name, rule, i, what):
-    """Whether a rule reads the values of y, of its own argument x or of the others, in any case of its row."""
+    """Whether a rule reads the values of y, of its own argument x or of the others, in any case of its
+    row."""
     for case in table.ROWS[name]:
         args, _ = table.tensors(case, "cpu")
         seen = []
         o = table.OPS[name]
-        with attribute(o, "forward", lambda *a, seen=seen, real=o.forward, **k: (seen.append((a, k)), real(*a, **k))[1]):
+        with attribute(o, "forward",
+                       lambda *a, seen=seen, real=o.forward, **k: (seen.append((a, k)), real(*a, **k))[1]):
             case.f(*args)
         a, k = seen[0]
         if i >= len(a) or not isinstance(a[i], np.ndarray):
             continue
         y = o(*a, **k)
-        hidden = [Opaque(v) if isinstance(v, np.ndarray) and (j == i) == (what == "x") and what != "y" else v for j, v in enumerate(a)]
+        hidden = [Opaque(v) if isinstance(v, np.ndarray) and (j == i) == (what == "x") and what != "y" else v
+                  for j, v in enumerate(a)]
         try:
             rule(np.ones(np.shape(y)), Opaque(np.asarray(y)) if what == "y" else y, *hidden, **k)
         except Exception:           # it wanted to know more
@@ -196,15 +209,18 @@ def attribute(owner, name, value):
 
 
 def wrapped():
-    """(description, ops that show it, context manager) for every wrapper of every rule, and of every shortcut."""
+    """(description, ops that show it, context manager) for every wrapper of every rule, and of every
+    shortcut."""
     for name, o in table.OPS.items():
-        for i, rule in enumerate(o.rules) if o.each is None else [(j, functools.partial(o.each, j)) for j in (0, 1)]:
+        for i, rule in enumerate(o.rules) if o.each is None else [(j, functools.partial(o.each, j))
+            for j in (0, 1)]:
             if rule is None:
                 continue
             kinds = dict(WRONG)
             for what, condition in SOMETIMES.items():
                 if holds(name, i, condition):
-                    kinds["wrong for " + what] = lambda r, i, g, y, a, k, c=condition: r(g, y, *a, **k) * (1.5 if c(g, i, a) else 1.0)
+                    kinds["wrong for " + what] = lambda r, i, g, y, a, k, c=condition: r(g, y, *a,
+                        **k) * (1.5 if c(g, i, a) else 1.0)
             for what, (needs, w) in READS.items():
                 if reads(name, rule, i, needs):
                     kinds[what] = w
@@ -217,14 +233,17 @@ def wrapped():
                     shares = list(real(g, y, saved, wanted, *a, **k))
                     shares[i] = shares[i] if shares[i] is None else shares[i] * (1 + 1e-9)
                     return shares
-                yield f"{name}[{i}]: shortcut off by 1e-9", name, functools.partial(attribute, o, "fast", fast)
+                yield f"{name}[{i}]: shortcut off by 1e-9", name, functools.partial(attribute, o, "fast",
+                    fast)
 
 
-# ------------------------------------------------------------------------------------------------ 2. rewritten rules
+# ---------------------------------------------------------------------------- 2. rewritten rules
 
 
-SWAPS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Gt: ast.GtE, ast.Lt: ast.LtE, ast.GtE: ast.Gt, ast.LtE: ast.Lt,
-         ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.Pow: ast.Mult, ast.In: ast.NotIn, ast.NotIn: ast.In,
+SWAPS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Gt: ast.GtE,
+         ast.Lt: ast.LtE, ast.GtE: ast.Gt, ast.LtE: ast.Lt,
+         ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
+         ast.Pow: ast.Mult, ast.In: ast.NotIn, ast.NotIn: ast.In,
          ast.MatMult: ast.Mult}
 
 
@@ -280,7 +299,8 @@ def rewrites(tree, names):
 
 
 def rewritten():
-    """Every edit of every rule as it is written in ops.py and conv.py, and of the functions that rules call."""
+    """Every edit of every rule as it is written in ops.py and conv.py, and of the functions that rules
+    call."""
     for module in (ops, conv):
         for statement in ast.parse(inspect.getsource(module)).body:
             call = statement.value if isinstance(statement, ast.Expr) else None
@@ -288,18 +308,23 @@ def rewritten():
                 name = call.func.value.id
                 for i, rule in enumerate(call.args):
                     if isinstance(rule, ast.Lambda):
-                        names = [a.arg for a in rule.args.args if a.arg not in ("axis", "keepdims", "eps", "statistics")]
+                        names = [a.arg for a in rule.args.args
+                                 if a.arg not in ("axis", "keepdims", "eps", "statistics")]
                         for change, mutant in rewrites(rule.body, names):
                             new = ast.Expression(ast.Lambda(rule.args, mutant))
-                            f = eval(compile(ast.fix_missing_locations(new), "<mutant>", "eval"), vars(module))    # noqa: S307
+                            f = eval(compile(ast.fix_missing_locations(new), "<mutant>", "eval"),
+                                     vars(module))    # noqa: S307
                             o = getattr(module, name)
                             yield f"{name}[{i}]: {change}", name, functools.partial(planted, o, i, f)
 
 
 HELPERS = {     # functions behind rules → the ops that show whether they are right
-    (ops, "_lower"): ["pow"], (ops, "_log"): ["pow"], (ops, "_share"): ["maximum", "minimum"], (ops, "_slope"): ["leaky_relu"], (ops, "_inverse"): ["transpose"],
-    (ops, "_restore"): ["sum", "max", "var"], (ops, "_count"): ["mean", "var"], (ops, "_ties"): ["max"], (ops, "swap"): ["matmul", "swap"],
-    (ops, "_piece"): ["concatenate"], (ops, "_contract_rule"): ["contract"], (ops, "_standardize_rule"): ["normalize"],
+    (ops, "_lower"): ["pow"], (ops, "_log"): ["pow"], (ops, "_share"): ["maximum", "minimum"],
+    (ops, "_slope"): ["leaky_relu"], (ops, "_inverse"): ["transpose"],
+    (ops, "_restore"): ["sum", "max", "var"], (ops, "_count"): ["mean", "var"], (ops, "_ties"): ["max"],
+    (ops, "swap"): ["matmul", "swap"],
+    (ops, "_piece"): ["concatenate"], (ops, "_contract_rule"): ["contract"],
+    (ops, "_standardize_rule"): ["normalize"],
     (autograd, "unbroadcast"): ["add", "mul", "broadcast_to"],
 }
 
@@ -316,11 +341,13 @@ def helpers():
             space = {}
             exec(compile(mutant, "<mutant>", "exec"), vars(module), space)    # noqa: S102
             users = [(o, "each") for o in table.OPS.values() if o.each is f]
-            patch = functools.partial(attribute, *users[0], space[name]) if users else functools.partial(attribute, module, name, space[name])
+            patch = functools.partial(attribute, *users[0],
+                                      space[name]) if users else functools.partial(attribute, module, name,
+                                          space[name])
             yield f"{name}: {change}", shown, patch
 
 
-# ------------------------------------------------------------------------------------------------ 3. hand-picked
+# ---------------------------------------------------------------------------- 3. hand-picked
 
 
 def rule(name, i, f):
@@ -424,11 +451,14 @@ def by_hand():
             raw(x) == ops._restore(raw(y), raw(x), axis, keepdims))),
         rule("where", 1, lambda g, y, c, a, b: g),
         rule("where", 2, lambda g, y, c, a, b: ops.where(c, g, 0.0)),
-        rule("var", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g * (2 / (ops._count(x, axis) - 1)), x, axis, keepdims) * (
+        rule("var", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g
+            * (2 / (ops._count(x, axis) - 1)), x, axis, keepdims) * (
             x - ops.mean(x, axis=axis, keepdims=True)) if ops._count(x, axis) > 1 else g * 0 * x),
-        rule("var", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g * (2 / ops._count(x, axis)), x, axis, keepdims) * (
+        rule("var", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g * (2 / ops._count(x, axis)),
+            x, axis, keepdims) * (
             x - raw(ops.mean(x, axis=axis, keepdims=True)))),
-        rule("norm", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis, keepdims) * (x / ops._restore(y, x, axis, keepdims))),
+        rule("norm", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis,
+            keepdims) * (x / ops._restore(y, x, axis, keepdims))),
         rule("norm", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis, keepdims) * (
             x / (ops._restore(y, x, axis, keepdims) + 1e-6))),
         rule("norm", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis, keepdims) * (
@@ -439,15 +469,20 @@ def by_hand():
         rule("softmax", 0, lambda g, y, x, axis=-1: y * (g - ops.sum(g * y, axis=-1, keepdims=True))),
         rule("softmax", 0, lambda g, y, x, axis=-1: y * (g - raw(ops.sum(g * y, axis=axis, keepdims=True)))),
         rule("log_softmax", 0, lambda g, y, x, axis=-1: g - ops.exp(y) * g),
-        rule("log_softmax", 0, lambda g, y, x, axis=-1: g - raw(ops.exp(y)) * ops.sum(g, axis=axis, keepdims=True)),
-        rule("log_softmax", 0, lambda g, y, x, axis=-1: g - ops.softmax(x, axis=-1) * ops.sum(g, axis=axis, keepdims=True)),
-        rule("logsumexp", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis, keepdims) * ops.softmax(x)),
-        rule("logsumexp", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis, keepdims) * ops.exp(
+        rule("log_softmax", 0, lambda g, y, x, axis=-1: g - raw(ops.exp(y)) * ops.sum(g, axis=axis,
+            keepdims=True)),
+        rule("log_softmax", 0, lambda g, y, x, axis=-1: g - ops.softmax(x, axis=-1) * ops.sum(g, axis=axis,
+            keepdims=True)),
+        rule("logsumexp", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis,
+            keepdims) * ops.softmax(x)),
+        rule("logsumexp", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis,
+            keepdims) * ops.exp(
             x - ops._restore(y, x, axis, keepdims))),
         rule("mean", 0, lambda g, y, x, axis=None, keepdims=False: ops.broadcast_to(
             ops._restore(g * (1 / x.size if x.size else 1.0), x, axis, keepdims), shape=x.shape)),
         rule("sum", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis, keepdims)),
-        rule("sum", 0, lambda g, y, x, axis=None, keepdims=False: ops.broadcast_to(g.reshape((1,) * x.ndim) if axis is None else g, shape=x.shape)),
+        rule("sum", 0, lambda g, y, x, axis=None, keepdims=False: ops.broadcast_to(g.reshape((1,) * x.ndim)
+            if axis is None else g, shape=x.shape)),
         rule("matmul", 0, lambda g, y, a, b: g @ b.T),
         rule("matmul", 1, lambda g, y, a, b: a.T @ g),
         rule("matmul", 1, lambda g, y, a, b: ops.swap(g) @ a),
@@ -457,43 +492,63 @@ def by_hand():
         rule("cumsum", 0, lambda g, y, x, axis: ops.flip(ops.cumsum(g, axis=axis), axis=axis)),
         rule("flip", 0, lambda g, y, x, axis: g),
         rule("transpose", 0, lambda g, y, x, axes=None: g.transpose(axes)),
-        rule("transpose", 0, lambda g, y, x, axes=None: g.transpose(None if axes is None else tuple(int(i) for i in np.argsort(axes)))),
+        rule("transpose", 0, lambda g, y, x, axes=None: g.transpose(None if axes is None
+            else tuple(int(i) for i in np.argsort(axes)))),
         rule("reshape", 0, lambda g, y, x, shape: g.T.reshape(x.shape)),
         rule("astype", 0, lambda g, y, x, dtype: g.astype(dtype)),
         rule("broadcast_to", 0, lambda g, y, x, shape: g.mean() * (y.size / max(x.size, 1)) + x * 0),
-        rule("pad", 0, lambda g, y, x, widths, value=0.0: g[tuple(slice(a, a + n) for (_, a), n in zip(widths, x.shape, strict=True))]),
-        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: g * s * (ops.var(x, axis=axis, keepdims=True) + eps) ** -0.5),
-        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: (ops.var(x, axis=axis, keepdims=True) + eps) ** -0.5 * (
+        rule("pad", 0, lambda g, y, x, widths, value=0.0: g[tuple(slice(a, a + n) for (_, a),
+            n in zip(widths, x.shape, strict=True))]),
+        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: g * s
+             * (ops.var(x, axis=axis, keepdims=True) + eps) ** -0.5),
+        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: (ops.var(x, axis=axis,
+            keepdims=True) + eps) ** -0.5 * (
             g * s - ops.mean(g * s, axis=axis, keepdims=True))),
-        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: ops._standardize_rule(g, x, axis, eps) * s),
-        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: ops._standardize_rule(g * s, x, axis, 1e-5)),
-        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: ops._standardize_rule(g * raw(s), x, axis, eps)),
-        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: ops._standardize_rule(g * s, raw(x), axis, eps)),
+        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: ops._standardize_rule(g,
+            x, axis, eps) * s),
+        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: ops._standardize_rule(g
+            * s, x, axis, 1e-5)),
+        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: ops._standardize_rule(g
+            * raw(s), x, axis, eps)),
+        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: ops._standardize_rule(g
+            * s, raw(x), axis, eps)),
         rule("normalize", 1, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: g * (y - t)),
         rule("normalize", 1, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: g * x),
-        ("put: assigns instead of adding", ["put", "getitem"], functools.partial(attribute, ops.put, "forward", _put_assigns)),
-        ("_ties: every tie gets everything", "max", functools.partial(attribute, ops, "_ties", lambda x, y, axis, keepdims: (
+        ("put: assigns instead of adding", ["put", "getitem"],
+         functools.partial(attribute, ops.put, "forward", _put_assigns)),
+        ("_ties: every tie gets everything", "max",
+         functools.partial(attribute, ops, "_ties", lambda x, y, axis, keepdims: (
             raw(x) == ops._restore(raw(y), raw(x), axis, keepdims)).astype(raw(x).dtype))),
-        ("_ties: float64 mask", "max", functools.partial(attribute, ops, "_ties", lambda x, y, axis, keepdims: np.where(
-            raw(x) == ops._restore(raw(y), raw(x), axis, keepdims), 1.0, 0.0) / (raw(x) == ops._restore(raw(y), raw(x), axis, keepdims)).sum(
+        ("_ties: float64 mask", "max",
+         functools.partial(attribute, ops, "_ties", lambda x, y, axis, keepdims: np.where(
+            raw(x) == ops._restore(raw(y), raw(x), axis, keepdims), 1.0,
+            0.0) / (raw(x) == ops._restore(raw(y), raw(x), axis, keepdims)).sum(
                 axis=axis, keepdims=True))),
-        rule("unfold", 0, lambda g, y, x, kernel, stride=1, padding=0, dilation=1: conv.fold(g, size=x.shape[1:3], stride=stride, dilation=dilation)),
+        rule("unfold", 0, lambda g, y, x, kernel, stride=1, padding=0, dilation=1: conv.fold(g,
+            size=x.shape[1:3], stride=stride, dilation=dilation)),
         rule("unfold", 0, lambda g, y, x, kernel, stride=1, padding=0, dilation=1: conv.fold(
             g, size=x.shape[1:3], stride=conv.pair(stride)[::-1], padding=padding, dilation=dilation)),
-        rule("conv2d", 0, lambda g, y, x, w, **how: conv.conv2d_input(g, w[::-1, ::-1], size=x.shape[1:3], **how)),
+        rule("conv2d", 0, lambda g, y, x, w, **how: conv.conv2d_input(g, w[::-1, ::-1], size=x.shape[1:3],
+            **how)),
         rule("conv2d", 0, lambda g, y, x, w, **how: conv.conv2d_input(g, raw(w), size=x.shape[1:3], **how)),
-        rule("conv2d", 0, lambda g, y, x, w, **how: conv.conv2d_input(g, w, size=x.shape[1:3], **{**how, "padding": 0})
+        rule("conv2d", 0, lambda g, y, x, w, **how: conv.conv2d_input(g, w, size=x.shape[1:3],
+            **{**how, "padding": 0})
              if not how.get("padding") else conv.conv2d_input(g, w, size=x.shape[1:3], **how)[:, ::-1]),
         rule("conv2d", 1, lambda g, y, x, w, **how: conv.conv2d_weight(raw(x), g, kernel=w.shape[:2], **how)),
-        rule("conv2d", 1, lambda g, y, x, w, **how: conv.conv2d_weight(x, g, kernel=w.shape[:2], **how)[::-1, ::-1]),
-        rule("conv2d_input", 1, lambda g, y, f, w, size, **how: conv.conv2d_weight(g, raw(f), kernel=w.shape[:2], **how)),
-        rule("conv2d_weight", 0, lambda g, y, x, f, kernel, **how: conv.conv2d_input(f, g.transpose((0, 1, 3, 2)), size=x.shape[1:3], **how)),
+        rule("conv2d", 1, lambda g, y, x, w, **how: conv.conv2d_weight(x, g, kernel=w.shape[:2], **how)[::-1,
+            ::-1]),
+        rule("conv2d_input", 1, lambda g, y, f, w, size, **how: conv.conv2d_weight(g, raw(f),
+            kernel=w.shape[:2], **how)),
+        rule("conv2d_weight", 0, lambda g, y, x, f, kernel, **how: conv.conv2d_input(f,
+            g.transpose((0, 1, 3, 2)), size=x.shape[1:3], **how)),
         rule("conv2d_weight", 1, lambda g, y, x, f, kernel, **how: conv.conv2d(x, raw(g), **how)),
-        ("fold: assigns instead of adding", "fold", functools.partial(attribute, conv.fold, "forward", _fold_assigns)),
+        ("fold: assigns instead of adding", "fold",
+         functools.partial(attribute, conv.fold, "forward", _fold_assigns)),
         # the engine
         *[(f"grad: {what}", ENGINE, functools.partial(engine, "grad", old, new)) for what, old, new in [
             ("the last share wins", "grads[p.number] + share if p.number in grads else share", "share"),
-            ("the first share wins", "grads[p.number] + share if p.number in grads else share", "grads.get(p.number, share)"),
+            ("the first share wins", "grads[p.number] + share if p.number in grads else share",
+             "grads.get(p.number, share)"),
             ("adds in place", "grads[p.number] = grads[p.number] + share if p.number in grads else share",
              "grads[p.number] = np.add(grads[p.number], share, out=grads[p.number]) if p.number in grads else share"),
             ("oldest first", "reverse=True", "reverse=False"),
@@ -505,15 +560,20 @@ def by_hand():
             ("forgets unreached targets", "if t.number not in result:", "if False:"),
             ("no cotangent check", "elif cotangent.shape != y.shape:", "elif False:"),
             ("no scalar check", "if y.size != 1:", "if False:"),
-            ("the cotangent is ignored", "grads, result = {y.number: cotangent}", "grads, result = {y.number: cotangent * 0 + 1}"),
-            ("an intermediate target stops the walk", "result[n] = g\n", "result[n] = g\n            continue\n"),
+            ("the cotangent is ignored", "grads, result = {y.number: cotangent}",
+             "grads, result = {y.number: cotangent * 0 + 1}"),
+            ("an intermediate target stops the walk", "result[n] = g\n",
+             "result[n] = g\n            continue\n"),
             ("walks below the oldest target", "or t.number < oldest", ""),
-            ("one parent too few", "parents[t.number] = t._parents()", "parents[t.number] = t._parents()[:2]"),
+            ("one parent too few", "parents[t.number] = t._parents()",
+             "parents[t.number] = t._parents()[:2]"),
             ("ones of float64", "xp(y._data).ones_like(y._data)", "np.ones(y.shape)"),
-            ("recorded results are not Tensors", "isinstance(g, Tensor) else Tensor(g)", "isinstance(g, Tensor) else g"),
+            ("recorded results are not Tensors", "isinstance(g, Tensor) else Tensor(g)",
+             "isinstance(g, Tensor) else g"),
             ("shortcuts are told to skip", "flags[i] = True", "flags[i] = False"),
         ]],
-        *[(f"{owner.__name__}.{name}: {what}", ENGINE, functools.partial(method, owner, name, old, new)) for owner, name, what, old, new in [
+        *[(f"{owner.__name__}.{name}: {what}", ENGINE, functools.partial(method, owner, name, old, new))
+          for owner, name, what, old, new in [
             (Tensor, "touch", "keeps its number", "self.number = next(_numbers)", "pass"),
             (Tensor, "data", "assigning does not count as a change", "self.touch()", "pass"),
             (Tensor, "_parents", "a Tensor used twice counts once", "isinstance(a, Tensor)",
@@ -521,26 +581,32 @@ def by_hand():
             (Op, "__call__", "records under no_grad", "if _recording:", "if True:"),
             (Op, "__call__", "never records", "if _recording:", "if False:"),
             (Op, "has_rule", "every argument has a rule", "return self.rules[i] is not None", "return True"),
-            (Op, "has_rule", "a missing rule is no rule", "if i >= len(self.rules):", "if i >= len(self.rules):\n        return False\n    if False:"),
+            (Op, "has_rule", "a missing rule is no rule", "if i >= len(self.rules):",
+             "if i >= len(self.rules):\n        return False\n    if False:"),
         ]],
-        ("no_grad: does not come back after an error", ENGINE, functools.partial(engine, "no_grad", "finally:", "except KeyboardInterrupt:")),
-        ("no_grad: comes back recording", ENGINE, functools.partial(engine, "no_grad", "_recording = before\n", "_recording = True\n")),
+        ("no_grad: does not come back after an error", ENGINE,
+         functools.partial(engine, "no_grad", "finally:", "except KeyboardInterrupt:")),
+        ("no_grad: comes back recording", ENGINE,
+         functools.partial(engine, "no_grad", "_recording = before\n", "_recording = True\n")),
         ("_changed_argument: only the argument itself", ENGINE, functools.partial(
             engine, "_changed_argument", "if a.op is not None and a._data.base is not None:", "if False:")),
-        ("unbroadcast: the mean", ["add", "linear"], functools.partial(engine, "unbroadcast", "g.sum(axis=axes)", "g.mean(axis=axes)")),
+        ("unbroadcast: the mean", ["add", "linear"],
+         functools.partial(engine, "unbroadcast", "g.sum(axis=axes)", "g.mean(axis=axes)")),
         ("unbroadcast: the first copy", ["add", "linear"], functools.partial(
-            engine, "unbroadcast", "g = g.sum(axis=axes)", "g = g[tuple(0 if i in axes else slice(None) for i in range(g.ndim))]")),
+            engine, "unbroadcast", "g = g.sum(axis=axes)",
+            "g = g[tuple(0 if i in axes else slice(None) for i in range(g.ndim))]")),
     ]
 
 
 def _fold_assigns(v, **how):
-    source = textwrap.dedent(inspect.getsource(conv.fold.__wrapped__)).split("\n", 1)[1].replace("] += v", "] = v")
+    source = textwrap.dedent(inspect.getsource(conv.fold.__wrapped__)).split("\n", 1)[1].replace("] += v",
+        "] = v")
     space = {}
     exec(source, vars(conv), space)    # noqa: S102
     return space["fold"](v, **how)
 
 
-# ------------------------------------------------------------------------------------------------ judging
+# ---------------------------------------------------------------------------- judging
 
 
 def functions(module):
@@ -548,14 +614,16 @@ def functions(module):
     for name, f in vars(module).items():
         if name.startswith("test_") and inspect.isfunction(f):
             needed = list(inspect.signature(getattr(f, "hypothesis", f) and f).parameters)
-            if not hasattr(f, "hypothesis") and not getattr(f, "pytestmark", None) and set(needed) <= {"device"}:
+            if not hasattr(f, "hypothesis") and not getattr(f, "pytestmark",
+                None) and set(needed) <= {"device"}:
                 yield functools.partial(f, *["cpu"] * len(needed))
 
 
 def survives(shown):
     """Whether no check fails, with the mutant planted."""
     try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), np.errstate(all="warn", under="ignore"):
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), np.errstate(all="warn",
+            under="ignore"):
             if shown is ENGINE:
                 for test in functions(test_autograd):
                     test()
@@ -578,7 +646,7 @@ EQUIVALENT = {
     r"where\[[12]\]: the others cut off": "only the condition is read, and it is no Tensor",
     r"var\[0\]: wrong for (0-d|not broadcast)": "the variance of one number has the gradient 0, and 1.5 · 0 = 0",
     r"(maximum|minimum)\[[01]\]: y  →  [abg]": "y is asked for its type only, which is that of all",
-    r"(maximum|minimum)\[[01]\]: [ab]  →  y": "one argument exceeds the other exactly if the result does (or the result exceeds it)",
+    r"(maximum|minimum)\[[01]\]: [ab]  →  y": "a exceeds b exactly if the result does",
     r"clip\[0\]: (low|high)  →  y": "x reaches a bound exactly if it reaches the clipped x",
     r"(relu|leaky_relu|elu)\[0\]: .*[xy]  →  [xy]": "x and y have the same sign",
     r"leaky_relu\[0\]: _value\(x\)  →  x": "comparing a Tensor gives a plain array",
@@ -615,7 +683,8 @@ def main(words):
         assert survives(name), f"the original {name} fails: python -m pytest tests/test_gradients.py -k {name}"
     assert survives(ENGINE), "the original engine fails: python -m pytest tests/test_autograd.py"
     with multiprocessing.get_context("fork").Pool(parts) as pool:
-        found = [m for some in pool.map(functools.partial(judge, parts=parts, words=words), range(parts)) for m in some]
+        found = [m for some in pool.map(functools.partial(judge, parts=parts, words=words), range(parts))
+                 for m in some]
     for kind in dict.fromkeys(k for k, _, _ in found):
         alive = [survived for k, _, survived in found if k == kind]
         print(f"{kind:<10} {len(alive):5} mutants, {len(alive) - sum(alive):5} killed")
@@ -625,8 +694,8 @@ def main(words):
         missing += reason is None
         print(f"survived: {d}\n          {'equivalent: ' + reason if reason else 'A CHECK IS MISSING'}")
     killed, equivalent = len(found) - len(survivors), len(survivors) - missing
-    print(f"{killed:,} of {len(found):,} mutants killed ({100 * killed / len(found):.1f} %); {equivalent} of the {len(survivors)} survivors "
-          f"are equivalent to the original, {missing} {'shows' if missing == 1 else 'show'} a missing check; {time.time() - start:.0f} s")
+    print(f"{killed:,} of {len(found):,} mutants killed ({100 * killed / len(found):.1f} %); of {len(survivors)} survivors "
+          f"{equivalent} are equivalent to the original and {missing} show a missing check; {time.time() - start:.0f} s")
     return missing
 
 

@@ -1,7 +1,10 @@
-"""The table behind the gradient suite: for every op an independent truth and sample inputs, and the properties all must have.
+"""The table behind the gradient suite: for every op an independent truth and sample inputs, and the
+properties all must have.
 
-`ROWS[name]` lists the cases of an op; `PROPERTIES` are functions of one case that raise AssertionError. pytest runs every property
-of every row (test_gradients.py); mutants.py runs the same functions on ops with planted mistakes. Every comparison of a computed
+`ROWS[name]` lists the cases of an op; `PROPERTIES` are functions of one case that raise AssertionError.
+pytest runs every property
+of every row (test_gradients.py); mutants.py runs the same functions on ops with planted mistakes. Every
+comparison of a computed
 number, or array, with what it must be counts as one check in `tally`.
 """
 
@@ -17,7 +20,7 @@ from tinygan.autograd import Op, Tensor, grad
 from tinygan.backend import device_of, to_device, to_host
 from tinygan.gradcheck import check
 
-# ------------------------------------------------------------------------------------------------ counting
+# ---------------------------------------------------------------------------- counting
 
 
 class Tally:
@@ -49,7 +52,7 @@ class Tally:
 
 tally = Tally()
 
-# ------------------------------------------------------------------------------------------------ sample values
+# ---------------------------------------------------------------------------- sample values
 
 
 def draw(shape, low=-2.0, high=2.0, seed=0, kinks=()):
@@ -63,7 +66,8 @@ def draw(shape, low=-2.0, high=2.0, seed=0, kinks=()):
 
 
 class Case:
-    """A function, its truth, and arguments; keyword arguments are already bound. Floating-point arrays are differentiated."""
+    """A function, its truth, and arguments; keyword arguments are already bound. Floating-point arrays
+    are differentiated."""
 
     def __init__(self, name, f, truth, args, label):
         self.name, self.f, self.truth, self.args, self.label = name, f, truth, args, label
@@ -83,8 +87,10 @@ def add(name, f, truth, *args, **kwargs):
 
 
 SHAPES = [(), (1,), (3,), (2, 3), (3, 1, 2), (0,), (2, 0, 3)]
-PAIRS = [((), ()), ((2, 3), (2, 3)), ((3, 1), (1, 4)), ((4,), (2, 3, 4)), ((2, 3, 4), (4,)), ((1, 3), (2, 3)), ((2, 1, 3), (1,)),
-         ((), (2, 3)), ((2, 3), ()), ((2, 3), (3, 2, 1)), ((1, 4), (1,)), ((1, 4), (1, 1)), ((2, 0), (1,)), ((1, 3), (0, 3))]
+PAIRS = [((), ()), ((2, 3), (2, 3)), ((3, 1), (1, 4)), ((4,), (2, 3, 4)), ((2, 3, 4), (4,)), ((1, 3), (2, 3)),
+         ((2, 1, 3), (1,)),
+         ((), (2, 3)), ((2, 3), ()), ((2, 3), (3, 2, 1)), ((1, 4), (1,)), ((1, 4), (1, 1)), ((2, 0), (1,)),
+         ((1, 3), (0, 3))]
 
 
 def unary(name, truth, low=-2.0, high=2.0, kinks=(), **kwargs):
@@ -93,7 +99,8 @@ def unary(name, truth, low=-2.0, high=2.0, kinks=(), **kwargs):
 
 
 def binary(name, truth, low=-2.0, high=2.0, b=None, scalar=1.3, apart=False):
-    """Two arguments that broadcast: equal, scalars on either side, 0-d, size-1 and size-0 axes, the same array twice."""
+    """Two arguments that broadcast: equal, scalars on either side, 0-d, size-1 and size-0 axes, the same
+    array twice."""
     f, (low2, high2) = getattr(ops, name), b or (low, high)
     for i, (s, t) in enumerate(PAIRS):
         for seed in itertools.count(i):
@@ -107,10 +114,11 @@ def binary(name, truth, low=-2.0, high=2.0, b=None, scalar=1.3, apart=False):
     add(name, f, truth, draw((), low, high), scalar)
     if not apart:
         same = draw((2, 3), max(low, low2), min(high, high2))
-        ROWS[name].append(Case(name, lambda z: f(z, z), lambda z: truth(z, z), (same,), "the same tensor twice"))
+        ROWS[name].append(Case(name, lambda z: f(z, z), lambda z: truth(z, z), (same,),
+                               "the same tensor twice"))
 
 
-# ------------------------------------------------------------------------------------------------ elementwise
+# ---------------------------------------------------------------------------- elementwise
 
 binary("add", lambda a, b: a + b)
 binary("sub", lambda a, b: a - b)
@@ -124,7 +132,8 @@ for p in (-2, -1, 0, 0.5, 1, 2, 3, 2.5):
     add("pow", ops.pow, lambda x, p: x ** p, draw((2, 3), 0.5, 2), p)
 for p in (-1, 0, 1, 2, 3):
     add("pow", ops.pow, lambda x, p: x ** p, draw((2, 3), -2, -0.5), p)
-add("pow", ops.pow, lambda x, p: x ** p, draw((2, 3), 0.5, 2), np.array([[0.0, 1.0, 2.0]]))     # p = 0 is no special case
+# p = 0 is no special case
+add("pow", ops.pow, lambda x, p: x ** p, draw((2, 3), 0.5, 2), np.array([[0.0, 1.0, 2.0]]))
 add("pow", ops.pow, lambda x, p: x ** p, draw((2, 3), 0.5, 2), np.zeros(()))
 add("pow", ops.pow, lambda x, p: x ** p, 0.7, draw((2, 3)))
 unary("neg", lambda x: -x)
@@ -136,12 +145,15 @@ unary("sin", np.sin, -4, 4)
 unary("cos", np.cos, -4, 4)
 unary("abs", np.abs, kinks=[0])
 for shape in SHAPES:
-    add("clip", ops.clip, lambda x, low, high: np.minimum(np.maximum(x, low), high), draw(shape, kinks=[-0.7, 0.9]), low=-0.7, high=0.9)
+    add("clip", ops.clip, lambda x, low, high: np.minimum(np.maximum(x, low), high),
+        draw(shape, kinks=[-0.7, 0.9]), low=-0.7, high=0.9)
 add("clip", ops.clip, lambda x, low: np.maximum(x, low), draw((2, 3), kinks=[0.1]), low=0.1)
 add("clip", ops.clip, lambda x, high: np.minimum(x, high), draw((2, 3), kinks=[0.1]), high=0.1)
 mask = np.array([[True, False, True], [False, False, True]])
-for args in [(mask, draw((2, 3)), draw((2, 3), seed=1)), (mask, draw((2, 1)), draw((3,), seed=1)), (mask[0], draw((2, 3)), 1.5),
-             (mask, -0.5, draw((), seed=1)), (mask[:, :1], draw(()), draw((1, 3))), (np.array(True), draw((2, 3)), draw((3,))),
+for args in [(mask, draw((2, 3)), draw((2, 3), seed=1)), (mask, draw((2, 1)), draw((3,), seed=1)),
+             (mask[0], draw((2, 3)), 1.5),
+             (mask, -0.5, draw((), seed=1)), (mask[:, :1], draw(()), draw((1, 3))),
+             (np.array(True), draw((2, 3)), draw((3,))),
              (mask[:0], draw((0, 3)), draw((3,)))]:
     add("where", ops.where, lambda c, a, b: c * a + (~c) * b, *args)
 
@@ -155,11 +167,13 @@ unary("elu", lambda x: np.where(x > 0, x, np.exp(x) - 1), kinks=[0])
 unary("elu", lambda x, alpha: np.where(x > 0, x, alpha * (np.exp(x) - 1)), kinks=[0], alpha=0.7)
 unary("gelu", lambda x: x / (1 + np.exp(-2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x ** 3))), -3, 3)
 
-# ------------------------------------------------------------------------------------------------ shape
+# ---------------------------------------------------------------------------- shape
 
-for shape, to in [((2, 3), (3, 2)), ((2, 3), -1), ((2, 3), (1, 6, 1)), ((), (1, 1)), ((1,), ()), ((2, 0), (0, 5)), ((4, 3), (2, -1))]:
+for shape, to in [((2, 3), (3, 2)), ((2, 3), -1), ((2, 3), (1, 6, 1)), ((), (1, 1)), ((1,), ()),
+                  ((2, 0), (0, 5)), ((4, 3), (2, -1))]:
     add("reshape", ops.reshape, lambda x, shape: np.array(list(x.flat)).reshape(shape), draw(shape), shape=to)
-for shape, axes in [((2, 3), None), ((2, 3), (1, 0)), ((2, 3, 4), (1, 2, 0)), ((2, 3, 4), (-1, 0, -2)), ((), ()), ((0, 3), (1, 0)),
+for shape, axes in [((2, 3), None), ((2, 3), (1, 0)), ((2, 3, 4), (1, 2, 0)), ((2, 3, 4), (-1, 0, -2)),
+                    ((), ()), ((0, 3), (1, 0)),
                     ((3,), None), ((2, 1, 3, 2), (3, 0, 2, 1))]:
     add("transpose", ops.transpose, np.transpose, draw(shape), axes=axes)
 add("transpose", ops.transpose, lambda x: np.moveaxis(x, 0, 1), draw((2, 3)))
@@ -170,15 +184,22 @@ ROWS["swapaxes"][-1].truth = lambda x: np.swapaxes(x, 0, -1)
 for shape, axis in [((1, 3, 1), None), ((1, 3, 1), 0), ((1, 3, 1), (0, -1)), ((2, 3), None)]:
     add("squeeze", ops.squeeze, np.squeeze, draw(shape), axis=axis)
 add("astype", ops.astype, lambda x, dtype: x + 0.0, draw((2, 3)), dtype="float64")
-for shape, to in [((3,), (2, 3)), ((2, 1), (2, 4)), ((), (2, 3)), ((1, 3), (0, 3)), ((2, 3), (2, 3)), ((2, 1, 3), (4, 2, 5, 3))]:
+for shape, to in [((3,), (2, 3)), ((2, 1), (2, 4)), ((), (2, 3)), ((1, 3), (0, 3)), ((2, 3), (2, 3)),
+                  ((2, 1, 3), (4, 2, 5, 3))]:
     add("broadcast_to", ops.broadcast_to, lambda x, shape: x + np.zeros(shape), draw(shape), shape=to)
 
-KEYS = [((3, 4), 1), ((3, 4), -1), ((3, 4), slice(None, None, -1)), ((3, 4), (slice(0, 2), slice(1, 4, 2))), ((3, 4), (Ellipsis, 0)),
-        ((3, 4), (None, slice(1, 3))), ((3, 4), np.array([0, 0, 2])), ((3, 4), [2, 2, 1]), ((3, 4), (np.array([0, 1, 1]), np.array([3, 2, 2]))),
-        ((3, 4), (slice(None), np.array([[0, 1], [1, -1]]))), ((3, 4), draw((3, 4)) > 0), ((3, 4), np.array([True, False, True])),
-        ((3, 4), (np.array([0, 0]), slice(1, 3))), ((3, 4, 2), (0, np.array([1, 1]), slice(None))), ((3, 4, 2), (np.array([0, 2]), 1)),
-        ((3, 4), np.int64(2)), ((3, 4), np.array([], dtype=int)), ((3, 4), slice(2, 2)), ((0, 3), (slice(None), 1)), ((4,), 2), ((3, 4), (1, 2)),
-        ((3, 4), np.zeros(4, dtype=bool)[:3]), ((), None), ((3, 4), np.array(1)), ((2, 3, 4), (slice(None), np.array([0, 2]), None, np.array([1, 1])))]
+KEYS = [((3, 4), 1), ((3, 4), -1), ((3, 4), slice(None, None, -1)), ((3, 4), (slice(0, 2), slice(1, 4, 2))),
+        ((3, 4), (Ellipsis, 0)),
+        ((3, 4), (None, slice(1, 3))), ((3, 4), np.array([0, 0, 2])), ((3, 4), [2, 2, 1]),
+        ((3, 4), (np.array([0, 1, 1]), np.array([3, 2, 2]))),
+        ((3, 4), (slice(None), np.array([[0, 1], [1, -1]]))), ((3, 4), draw((3, 4)) > 0),
+        ((3, 4), np.array([True, False, True])),
+        ((3, 4), (np.array([0, 0]), slice(1, 3))), ((3, 4, 2), (0, np.array([1, 1]), slice(None))),
+        ((3, 4, 2), (np.array([0, 2]), 1)),
+        ((3, 4), np.int64(2)), ((3, 4), np.array([], dtype=int)), ((3, 4), slice(2, 2)),
+        ((0, 3), (slice(None), 1)), ((4,), 2), ((3, 4), (1, 2)),
+        ((3, 4), np.zeros(4, dtype=bool)[:3]), ((), None), ((3, 4), np.array(1)),
+        ((2, 3, 4), (slice(None), np.array([0, 2]), None, np.array([1, 1])))]
 
 
 def beside(x, key):
@@ -190,7 +211,8 @@ def beside(x, key):
 
 
 for shape, key in KEYS:
-    add("getitem", lambda x, key: ops.getitem(x, key=beside(x, key)), lambda x, key: np.array(x[key]), draw(shape), key=key)
+    add("getitem", lambda x, key: ops.getitem(x, key=beside(x, key)), lambda x, key: np.array(x[key]),
+        draw(shape), key=key)
 
     def _put(v, key, shape):
         places = np.arange(math.prod(shape)).reshape(shape)[key]
@@ -198,19 +220,24 @@ for shape, key in KEYS:
         for place, value in zip(np.ravel(places), np.ravel(v), strict=True):
             y[place] += value
         return y.reshape(shape)
-    add("put", lambda v, key, shape: ops.put(v, key=beside(v, key), shape=shape), _put, draw(np.empty(shape)[key].shape), key=key, shape=shape)
+    add("put", lambda v, key, shape: ops.put(v, key=beside(v, key), shape=shape), _put,
+        draw(np.empty(shape)[key].shape), key=key, shape=shape)
 
-for shapes, axis in [([(2, 3), (1, 3)], 0), ([(2, 3), (2, 1), (2, 2)], 1), ([(2, 3), (2, 1)], -1), ([(3,)], 0), ([(0, 3), (2, 3)], 0),
+for shapes, axis in [([(2, 3), (1, 3)], 0), ([(2, 3), (2, 1), (2, 2)], 1), ([(2, 3), (2, 1)], -1),
+                     ([(3,)], 0), ([(0, 3), (2, 3)], 0),
                      ([(2, 1, 3), (2, 2, 3)], -2), ([(2, 2), (2, 2), (2, 2), (2, 2)], 1)]:
     xs = [draw(s, seed=i) for i, s in enumerate(shapes)]
     add("concatenate", ops.concatenate, lambda *xs, axis: np.moveaxis(
         np.array([row for x in xs for row in np.moveaxis(x, axis, 0)]).reshape(
             (-1, *np.moveaxis(xs[0], axis, 0).shape[1:])), 0, axis), *xs, axis=axis)
 add("concatenate", ops.concatenate, lambda a, b: np.array([*a, *b]), draw((2, 3)), draw((1, 3), seed=1))
-ROWS["concatenate"].append(Case("concatenate", lambda x: ops.concatenate(x, x), lambda x: np.array([*x, *x]), (draw((2, 3)),),
+ROWS["concatenate"].append(Case("concatenate", lambda x: ops.concatenate(x, x), lambda x: np.array([*x, *x]),
+                                (draw((2, 3)),),
                                 "the same tensor twice"))
-for shapes, axis in [([(2, 3), (2, 3)], 0), ([(2, 3)] * 3, -1), ([(2, 3), (2, 3)], 1), ([(), ()], 0), ([(0, 2)] * 2, 1)]:
-    add("stack", lambda *xs, axis: ops.stack(xs, axis=axis), lambda *xs, axis: np.moveaxis(np.array(xs), 0, axis),
+for shapes, axis in [([(2, 3), (2, 3)], 0), ([(2, 3)] * 3, -1), ([(2, 3), (2, 3)], 1), ([(), ()], 0),
+                     ([(0, 2)] * 2, 1)]:
+    add("stack", lambda *xs, axis: ops.stack(xs, axis=axis),
+        lambda *xs, axis: np.moveaxis(np.array(xs), 0, axis),
         *[draw(s, seed=i) for i, s in enumerate(shapes)], axis=axis)
 
 
@@ -220,54 +247,72 @@ def _pad(x, widths, value=0.0):
     return y
 
 
-for shape, widths, kw in [((2, 3), ((1, 2), (0, 1)), {}), ((2, 3), ((0, 0), (2, 0)), dict(value=1.5)), ((3,), ((1, 1),), {}), ((0, 2), ((1, 0), (0, 1)), {}),
+for shape, widths, kw in [((2, 3), ((1, 2), (0, 1)), {}), ((2, 3), ((0, 0), (2, 0)), dict(value=1.5)),
+                          ((3,), ((1, 1),), {}), ((0, 2), ((1, 0), (0, 1)), {}),
                           ((2, 1, 2), ((0, 1), (2, 1), (0, 0)), dict(value=-2.0))]:
     add("pad", ops.pad, _pad, draw(shape), widths=widths, **kw)
 for shape, axis in [((2, 3), 0), ((2, 3), -1), ((2, 3, 2), (0, 2)), ((3,), 0), ((0, 2), 1)]:
     add("flip", ops.flip, lambda x, axis: np.array(x)[tuple(
-        slice(None, None, -1) if i in np.atleast_1d(axis) % x.ndim else slice(None) for i in range(x.ndim))], draw(shape), axis=axis)
+        slice(None, None, -1) if i in np.atleast_1d(axis) % x.ndim else slice(None) for i in range(x.ndim))],
+        draw(shape), axis=axis)
 for shape, axis in [((2, 3), 0), ((2, 3), 1), ((2, 3, 2), -2), ((4,), 0), ((0, 3), 0), ((2, 1), 1)]:
     add("cumsum", ops.cumsum, lambda x, axis: np.moveaxis(
-        np.array([np.moveaxis(x, axis, 0)[:i + 1].sum(0) for i in range(x.shape[axis])]).reshape(np.moveaxis(x, axis, 0).shape), 0, axis),
+        np.array([np.moveaxis(x, axis, 0)[:i + 1].sum(0)
+                  for i in range(x.shape[axis])]).reshape(np.moveaxis(x, axis, 0).shape), 0, axis),
         draw(shape), axis=axis)
 for index in (np.array([0, 2, 2]), np.array([[1, 1], [0, 3]]), np.array([], dtype=int), np.array(3)):
     add("embedding", ops.embedding, lambda w, i: np.eye(4)[i] @ w, draw((4, 3)), index)
 
-# ------------------------------------------------------------------------------------------------ reductions
+# ---------------------------------------------------------------------------- reductions
 
-REDUCTIONS = [((2, 3), {}), ((2, 3), dict(axis=0)), ((2, 3), dict(axis=1)), ((2, 3), dict(axis=-1, keepdims=True)), ((2, 3), dict(axis=(0, 1))),
-              ((2, 3, 4), dict(axis=(0, -1))), ((2, 3, 4), dict(axis=(0, 2), keepdims=True)), ((2, 3, 4), dict(axis=1)), ((3,), {}),
-              ((3,), dict(keepdims=True)), ((), {}), ((1,), {}), ((2, 1, 3), dict(axis=1)), ((3, 1), dict(axis=(0,))), ((0, 3), dict(axis=1)),
+REDUCTIONS = [((2, 3), {}), ((2, 3), dict(axis=0)), ((2, 3), dict(axis=1)),
+              ((2, 3), dict(axis=-1, keepdims=True)), ((2, 3), dict(axis=(0, 1))),
+              ((2, 3, 4), dict(axis=(0, -1))), ((2, 3, 4), dict(axis=(0, 2), keepdims=True)),
+              ((2, 3, 4), dict(axis=1)), ((3,), {}),
+              ((3,), dict(keepdims=True)), ((), {}), ((1,), {}), ((2, 1, 3), dict(axis=1)),
+              ((3, 1), dict(axis=(0,))), ((0, 3), dict(axis=1)),
               ((2, 2), dict(axis=0)), ((2, 2), dict(axis=1))]
 
 
 def slices(reduce, x, axis=None, keepdims=False):
-    """A reduction by the book: reduce([numbers]) for every group of elements that differ along `axis` alone."""
-    axes = sorted({a % x.ndim for a in np.atleast_1d(range(x.ndim) if axis is None else axis).astype(int)}) if x.ndim else []
+    """A reduction by the book: reduce([numbers]) for every group of elements that differ along `axis`
+    alone."""
+    axes = sorted({a % x.ndim
+                   for a in np.atleast_1d(range(x.ndim) if axis is None
+                                          else axis).astype(int)}) if x.ndim else []
     kept = [i for i in range(x.ndim) if i not in axes]
-    groups = x.transpose(*kept, *axes).reshape([*(x.shape[i] for i in kept), math.prod(x.shape[i] for i in axes)])
-    y = np.array([reduce([float(v) for v in row]) for row in groups.reshape(math.prod(groups.shape[:-1]), groups.shape[-1])])
-    return y.reshape([1 if i in axes else n for i, n in enumerate(x.shape)] if keepdims else [x.shape[i] for i in kept])
+    groups = x.transpose(*kept,
+                         *axes).reshape([*(x.shape[i] for i in kept), math.prod(x.shape[i] for i in axes)])
+    y = np.array([reduce([float(v) for v in row])
+                  for row in groups.reshape(math.prod(groups.shape[:-1]), groups.shape[-1])])
+    return y.reshape([1 if i in axes else n for i, n in enumerate(x.shape)] if keepdims
+                     else [x.shape[i] for i in kept])
 
 
 def _var(row):
     return math.fsum((v - math.fsum(row) / len(row)) ** 2 for v in row) / len(row)
 
 
-for name, reduce in dict(sum=math.fsum, mean=lambda r: math.fsum(r) / len(r), var=_var, max=max, min=min, norm=lambda r: math.hypot(*r),
+for name, reduce in dict(sum=math.fsum, mean=lambda r: math.fsum(r) / len(r), var=_var, max=max, min=min,
+                         norm=lambda r: math.hypot(*r),
                          logsumexp=lambda r: math.log(math.fsum(map(math.exp, r)))).items():
     for shape, kw in REDUCTIONS:
-        if name != "norm" or shape not in [(), (1,)]:           # the norm of one number has a kink, as abs has: see KINKS
-            add(name, getattr(ops, name), lambda x, reduce=reduce, **kw: slices(reduce, x, **kw), draw(shape, seed=1, kinks=[0]), **kw)
+        # the norm of one number has a kink, as abs has: see KINKS
+        if name != "norm" or shape not in [(), (1,)]:
+            add(name, getattr(ops, name), lambda x, reduce=reduce, **kw: slices(reduce, x, **kw),
+                draw(shape, seed=1, kinks=[0]), **kw)
 add("sum", ops.sum, lambda x, axis: np.zeros(3), np.zeros((0, 3)), axis=0)
-for shape, axis in [((3,), -1), ((2, 3), -1), ((2, 3), 0), ((2, 3, 2), 1), ((1, 1), 0), ((1, 3), -1), ((3, 1), 0), ((0, 3), -1), ((3, 3), 0)]:
+for shape, axis in [((3,), -1), ((2, 3), -1), ((2, 3), 0), ((2, 3, 2), 1), ((1, 1), 0), ((1, 3), -1),
+                    ((3, 1), 0), ((0, 3), -1), ((3, 3), 0)]:
     x = draw(shape, -3, 3)
-    add("softmax", ops.softmax, lambda x, axis: np.exp(x) / np.exp(x).sum(axis=axis, keepdims=True), x, axis=axis)
-    add("log_softmax", ops.log_softmax, lambda x, axis: x - np.log(np.exp(x).sum(axis=axis, keepdims=True)), x, axis=axis)
+    add("softmax", ops.softmax, lambda x, axis: np.exp(x) / np.exp(x).sum(axis=axis, keepdims=True), x,
+        axis=axis)
+    add("log_softmax", ops.log_softmax, lambda x, axis: x - np.log(np.exp(x).sum(axis=axis, keepdims=True)),
+        x, axis=axis)
 add("softmax", ops.softmax, lambda x: np.exp(x) / np.exp(x).sum(axis=-1, keepdims=True), draw((2, 3)))
 add("log_softmax", ops.log_softmax, lambda x: x - np.log(np.exp(x).sum(axis=-1, keepdims=True)), draw((2, 3)))
 
-# ------------------------------------------------------------------------------------------------ products
+# ---------------------------------------------------------------------------- products
 
 
 def _product(a, b):
@@ -276,17 +321,25 @@ def _product(a, b):
     return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
 
 
-for s, t in [((2, 3), (3, 4)), ((2, 2), (2, 2)), ((5, 2, 3), (5, 3, 2)), ((5, 1, 2, 3), (4, 3, 2)), ((2, 3), (5, 3, 2)), ((1, 2, 3), (4, 3, 1)),
+for s, t in [((2, 3), (3, 4)), ((2, 2), (2, 2)), ((5, 2, 3), (5, 3, 2)), ((5, 1, 2, 3), (4, 3, 2)),
+             ((2, 3), (5, 3, 2)), ((1, 2, 3), (4, 3, 1)),
              ((0, 3), (3, 2)), ((2, 0), (0, 3)), ((1, 1), (1, 1)), ((2, 3, 4), (4, 2))]:
     add("matmul", ops.matmul, _product, draw(s), draw(t, seed=1))
-ROWS["matmul"].append(Case("matmul", lambda x: ops.matmul(x, x), lambda x: _product(x, x), (draw((3, 3)),), "the same tensor twice"))
-for s, t in [((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 2)), ((4, 2, 3), (3,)), ((3,), (4, 3, 2)), ((2, 3), (3, 2))]:
-    add("dot", ops.dot, lambda a, b: np.tensordot(a, b, (-1, -2 if b.ndim > 1 else -1)), draw(s), draw(t, seed=1))
+ROWS["matmul"].append(Case("matmul", lambda x: ops.matmul(x, x), lambda x: _product(x, x), (draw((3, 3)),),
+                           "the same tensor twice"))
+for s, t in [((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 2)), ((4, 2, 3), (3,)), ((3,), (4, 3, 2)),
+             ((2, 3), (3, 2))]:
+    add("dot", ops.dot, lambda a, b: np.tensordot(a, b, (-1, -2 if b.ndim > 1 else -1)), draw(s),
+        draw(t, seed=1))
 for n, k, m in [(2, 3, 4), (2, 2, 2), (1, 3, 1), (0, 3, 2)]:
-    add("linear", ops.linear, lambda x, w, b: _product(x, w) + b, draw((n, k)), draw((k, m), seed=1), draw((m,), seed=2))
-for formula, *shapes in [("ij,jk->ik", (2, 3), (3, 2)), ("ij,ij->", (2, 3), (2, 3)), ("ij->", (2, 3)), ("ij->j", (2, 3)), ("ij->ji", (2, 3)),
-                         ("bij,bjk->bik", (2, 3, 2), (2, 2, 4)), ("i,j->ij", (2,), (3,)), ("i,i,i->i", (3,), (3,), (3,)), ("ij,k->j", (2, 3), (4,)),
-                         ("ijk,kl,jm->ilm", (2, 3, 2), (2, 2), (3, 2)), (",i->i", (), (3,)), ("ij,ij->ij", (2, 1), (2, 3)), ("ij,ij->", (1, 3), (2, 3)),
+    add("linear", ops.linear, lambda x, w, b: _product(x, w) + b, draw((n, k)), draw((k, m), seed=1),
+        draw((m,), seed=2))
+for formula, *shapes in [("ij,jk->ik", (2, 3), (3, 2)), ("ij,ij->", (2, 3), (2, 3)), ("ij->", (2, 3)),
+                         ("ij->j", (2, 3)), ("ij->ji", (2, 3)),
+                         ("bij,bjk->bik", (2, 3, 2), (2, 2, 4)), ("i,j->ij", (2,), (3,)),
+                         ("i,i,i->i", (3,), (3,), (3,)), ("ij,k->j", (2, 3), (4,)),
+                         ("ijk,kl,jm->ilm", (2, 3, 2), (2, 2), (3, 2)), (",i->i", (), (3,)),
+                         ("ij,ij->ij", (2, 1), (2, 3)), ("ij,ij->", (1, 3), (2, 3)),
                          ("ij,jk->ik", (0, 3), (3, 2)), ("ij,ji->ij", (2, 2), (2, 2))]:
     xs = [draw(s, seed=i) for i, s in enumerate(shapes)]
 
@@ -300,9 +353,11 @@ for formula, *shapes in [("ij,jk->ik", (2, 3), (3, 2)), ("ij,ij->", (2, 3), (2, 
         for point in itertools.product(*(range(n) for n in size.values())):
             at = dict(zip(size, point, strict=True))
             y[tuple(at[i] for i in result)] += math.prod(
-                x[tuple(at[i] if n > 1 else 0 for i, n in zip(t, x.shape, strict=True))] for t, x in zip(terms.split(","), xs, strict=True))
+                x[tuple(at[i] if n > 1 else 0 for i, n in zip(t, x.shape, strict=True))] for t,
+                x in zip(terms.split(","), xs, strict=True))
         return y
-    add("einsum", lambda *xs, formula: ops.einsum(formula, *xs), lambda *xs, formula: _einsum(formula, *xs), *xs, formula=formula)
+    add("einsum", lambda *xs, formula: ops.einsum(formula, *xs), lambda *xs, formula: _einsum(formula, *xs),
+        *xs, formula=formula)
     add("contract", ops.contract, lambda *xs, formula: _einsum(formula, *xs), *xs, formula=formula)
 
 
@@ -311,23 +366,33 @@ def _normalize(x, scale, shift, axis, eps=1e-5, statistics=None):
     return (x - mean) / np.sqrt(slices(_var, x, axis, True) + eps) * scale + shift
 
 
-for shape, axis in [((4, 3), (0,)), ((4, 3), 0), ((2, 3, 2, 2), (0, 1, 2)), ((2, 3, 2, 2), (1, 2)), ((2, 4), (-1,)), ((3, 3), 1)]:
-    for c, eps in [((shape[-1],), 1e-5), ((), 0.03), ((1,) * (len(shape) - 1) + shape[-1:], 0.1), (shape, 0.2)]:
-        add("normalize", ops.normalize, _normalize, draw(shape), draw(c, seed=1), draw(c, seed=2), axis=axis, eps=eps)
-    add("normalize", ops.normalize, _normalize, draw(shape), draw(shape[-1:], seed=1), draw(shape[-1:], seed=2), axis=axis)
+for shape, axis in [((4, 3), (0,)), ((4, 3), 0), ((2, 3, 2, 2), (0, 1, 2)), ((2, 3, 2, 2), (1, 2)),
+                    ((2, 4), (-1,)), ((3, 3), 1)]:
+    for c, eps in [((shape[-1],), 1e-5), ((), 0.03), ((1,) * (len(shape) - 1) + shape[-1:], 0.1),
+                   (shape, 0.2)]:
+        add("normalize", ops.normalize, _normalize, draw(shape), draw(c, seed=1), draw(c, seed=2), axis=axis,
+            eps=eps)
+    add("normalize", ops.normalize, _normalize, draw(shape), draw(shape[-1:], seed=1),
+        draw(shape[-1:], seed=2), axis=axis)
     add("normalize", ops.normalize, _normalize, draw(shape), 1.5, -0.5, axis=axis, eps=0.1, statistics=[])
-    add("standardize", ops.standardize, lambda x, axis, eps: _normalize(x, 1.0, 0.0, axis, eps), draw(shape), axis=axis, eps=1e-3)
+    add("standardize", ops.standardize, lambda x, axis, eps: _normalize(x, 1.0, 0.0, axis, eps), draw(shape),
+        axis=axis, eps=1e-3)
     add("standardize", ops.standardize, lambda x, axis: _normalize(x, 1.0, 0.0, axis), draw(shape), axis=axis)
 
-# ------------------------------------------------------------------------------------------------ convolution
+# ---------------------------------------------------------------------------- convolution
 
 CONVOLUTIONS = [
     # N, (H, W), C, O, kernel, how
-    (2, (5, 4), 2, 3, (3, 3), {}), (1, (5, 6), 2, 2, (3, 2), dict(stride=2)), (2, (4, 5), 1, 2, (2, 3), dict(padding=1)),
-    (1, (6, 7), 2, 1, (2, 2), dict(dilation=2)), (2, (6, 5), 2, 2, (3, 2), dict(stride=(2, 1), padding=(1, 0))),
-    (1, (7, 8), 1, 2, (2, 3), dict(stride=(1, 3), padding=(0, 2), dilation=(2, 1))), (1, (4, 4), 2, 2, (1, 1), {}),
-    (1, (4, 4), 2, 2, (4, 4), dict(stride=2, padding=1)), (1, (3, 4), 2, 3, (3, 4), {}), (1, (5, 5), 1, 1, (1, 2), dict(stride=3)),
-    (0, (4, 4), 2, 3, (3, 3), dict(padding=1)), (1, (8, 7), 1, 1, (3, 3), dict(stride=2, padding=2, dilation=2)),
+    (2, (5, 4), 2, 3, (3, 3), {}), (1, (5, 6), 2, 2, (3, 2), dict(stride=2)),
+    (2, (4, 5), 1, 2, (2, 3), dict(padding=1)),
+    (1, (6, 7), 2, 1, (2, 2), dict(dilation=2)),
+    (2, (6, 5), 2, 2, (3, 2), dict(stride=(2, 1), padding=(1, 0))),
+    (1, (7, 8), 1, 2, (2, 3), dict(stride=(1, 3), padding=(0, 2), dilation=(2, 1))),
+    (1, (4, 4), 2, 2, (1, 1), {}),
+    (1, (4, 4), 2, 2, (4, 4), dict(stride=2, padding=1)), (1, (3, 4), 2, 3, (3, 4), {}),
+    (1, (5, 5), 1, 1, (1, 2), dict(stride=3)),
+    (0, (4, 4), 2, 3, (3, 3), dict(padding=1)),
+    (1, (8, 7), 1, 1, (3, 3), dict(stride=2, padding=2, dilation=2)),
 ]
 
 
@@ -358,7 +423,8 @@ def _windows(x, kernel, stride=1, padding=0, dilation=1):
     for u, v in itertools.product(range(kernel[0]), range(kernel[1])):
         w[:] = 0
         w[u, v] = 1
-        columns.append(np.concatenate([trilinear(x[..., c:c + 1], w, None, stride, padding, dilation)[0] for c in range(x.shape[3])], -1))
+        columns.append(np.concatenate([trilinear(x[..., c:c + 1], w, None, stride, padding, dilation)[0]
+                                       for c in range(x.shape[3])], -1))
     y = np.stack(columns, 3)
     return y.reshape(*y.shape[:3], *kernel, x.shape[3])
 
@@ -378,8 +444,10 @@ def convolution(n, size, c, o, kernel, how):
     x, w = draw((n, *size, c)), draw((*kernel, c, o), seed=1)
     g = draw((n, *conv.output_size(size, kernel, **how), o), seed=2)
     add("conv2d", conv.conv2d, lambda x, w, **how: trilinear(x, w, None, **how)[0], x, w, **how)
-    add("conv2d_input", conv.conv2d_input, lambda g, w, size, **how: trilinear(np.zeros(x.shape), w, g, **how)[1], g, w, size=size, **how)
-    add("conv2d_weight", conv.conv2d_weight, lambda x, g, kernel, **how: trilinear(x, np.zeros(w.shape), g, **how)[2], x, g, kernel=kernel, **how)
+    add("conv2d_input", conv.conv2d_input,
+        lambda g, w, size, **how: trilinear(np.zeros(x.shape), w, g, **how)[1], g, w, size=size, **how)
+    add("conv2d_weight", conv.conv2d_weight,
+        lambda x, g, kernel, **how: trilinear(x, np.zeros(w.shape), g, **how)[2], x, g, kernel=kernel, **how)
     if n:
         add("unfold", conv.unfold, _windows, x, kernel=kernel, **how)
         add("fold", conv.fold, _fold, draw((n, *g.shape[1:3], *kernel, c), seed=3), size=size, **how)
@@ -395,42 +463,57 @@ def _pooled(reduce, x, kernel, stride=None, padding=0):
     (kh, kw), (sh, sw) = _two(kernel), _two(stride or kernel)
     x = _pad(x, ((0, 0), (ph, ph), (pw, pw), (0, 0)), edge)
     ho, wo = (x.shape[1] - kh) // sh + 1, (x.shape[2] - kw) // sw + 1
-    return np.array([[[reduce(im[i * sh:i * sh + kh, j * sw:j * sw + kw], axis=(0, 1)) for j in range(wo)] for i in range(ho)] for im in x])
+    return np.array([[[reduce(im[i * sh:i * sh + kh, j * sw:j * sw + kw], axis=(0, 1)) for j in range(wo)]
+                      for i in range(ho)] for im in x])
 
 
-for shape, kw in [((2, 4, 4, 2), dict(kernel=2)), ((1, 5, 6, 1), dict(kernel=(2, 3), stride=1)), ((2, 5, 4, 2), dict(kernel=3, stride=2, padding=1)),
+for shape, kw in [((2, 4, 4, 2), dict(kernel=2)), ((1, 5, 6, 1), dict(kernel=(2, 3), stride=1)),
+                  ((2, 5, 4, 2), dict(kernel=3, stride=2, padding=1)),
                   ((1, 4, 6, 1), dict(kernel=(1, 2), stride=(2, 1), padding=(0, 1)))]:
     add("max_pool2d", conv.max_pool2d, lambda x, **kw: _pooled(np.max, x, **kw), draw(shape), **kw)
     add("avg_pool2d", conv.avg_pool2d, lambda x, **kw: _pooled(np.mean, x, **kw), draw(shape), **kw)
 for shape, factor in [((2, 2, 3, 2), 2), ((1, 2, 2, 1), (3, 1)), ((0, 2, 2, 1), 2)]:
-    add("upsample", conv.upsample, lambda x, factor: np.kron(x, np.ones((1, *_two(factor), 1))), draw(shape), factor=factor)
+    add("upsample", conv.upsample, lambda x, factor: np.kron(x, np.ones((1, *_two(factor), 1))), draw(shape),
+        factor=factor)
 
 OPS = {f.name: f for module in (ops, conv) for f in vars(module).values() if isinstance(f, Op)}
 
-# ------------------------------------------------------------------------------------------------ kinks, ties and other choices
+# ---------------------------------------------------------------------------- kinks, ties and other choices
 # (function, arguments, cotangent, the gradients that the docstring of the op promises)
 
 _half, _zero = np.full(2, 0.5), np.zeros(2)
 KINKS = {
     "relu": [(ops.relu, [np.array([0.0, -0.0, 1, -1])], np.full(4, 2.0), [[0, 0, 2, 0]])],
-    "leaky_relu": [(lambda x: ops.leaky_relu(x, slope=0.1), [np.array([0.0, 1, -1])], np.ones(3), [[0.1, 1, 0.1]])],
+    "leaky_relu": [(lambda x: ops.leaky_relu(x, slope=0.1), [np.array([0.0, 1, -1])], np.ones(3),
+                    [[0.1, 1, 0.1]])],
     "elu": [(lambda x: ops.elu(x, alpha=0.5), [np.array([0.0, 1])], np.ones(2), [[0.5, 1]])],
     "abs": [(ops.abs, [np.array([0.0, 2, -2])], np.full(3, 3.0), [[0, 3, -3]])],
-    "clip": [(lambda x: ops.clip(x, low=-1, high=2), [np.array([-1.0, 2, -1.5, 2.5, 0])], np.full(5, 3.0), [[3, 3, 0, 0, 3]])],
-    "maximum": [(ops.maximum, [np.array([1.0, 2, 3]), np.array([1.0, 3, 2])], np.full(3, 2.0), [[1, 0, 2], [1, 2, 0]]),
-                (ops.maximum, [np.zeros((2, 1)), np.zeros(3)], np.ones((2, 3)), [np.full((2, 1), 1.5), np.ones(3)]),
+    "clip": [(lambda x: ops.clip(x, low=-1, high=2), [np.array([-1.0, 2, -1.5, 2.5, 0])], np.full(5, 3.0),
+              [[3, 3, 0, 0, 3]])],
+    "maximum": [(ops.maximum, [np.array([1.0, 2, 3]), np.array([1.0, 3, 2])], np.full(3, 2.0),
+                 [[1, 0, 2], [1, 2, 0]]),
+                (ops.maximum, [np.zeros((2, 1)), np.zeros(3)], np.ones((2, 3)),
+                 [np.full((2, 1), 1.5), np.ones(3)]),
                 (lambda x: ops.maximum(x, 0.0), [np.array([0.0, -1, 1])], np.ones(3), [[0.5, 0, 1]]),
                 (lambda x: ops.maximum(x, x), [np.array([1.0, -1])], np.ones(2), [[1, 1]])],
-    "minimum": [(ops.minimum, [np.array([1.0, 2, 3]), np.array([1.0, 3, 2])], np.full(3, 2.0), [[1, 2, 0], [1, 0, 2]]),
-                (ops.minimum, [np.zeros((2, 1)), np.zeros(3)], np.ones((2, 3)), [np.full((2, 1), 1.5), np.ones(3)])],
+    "minimum": [(ops.minimum, [np.array([1.0, 2, 3]), np.array([1.0, 3, 2])], np.full(3, 2.0),
+                 [[1, 2, 0], [1, 0, 2]]),
+                (ops.minimum, [np.zeros((2, 1)), np.zeros(3)], np.ones((2, 3)),
+                 [np.full((2, 1), 1.5), np.ones(3)])],
     "max": [(ops.max, [np.array([1.0, 3, 3, 2])], np.array(2.0), [[0, 1, 1, 0]]),
-            (lambda x: ops.max(x, axis=1), [np.array([[1.0, 1, 1, 0], [0, 0, 5, 0]])], np.array([3.0, 1]), [[[1, 1, 1, 0], [0, 0, 1, 0]]]),
-            (lambda x: ops.max(x, axis=(0, 1), keepdims=True), [np.zeros((2, 2))], np.ones((1, 1)), [np.full((2, 2), 0.25)])],
+            (lambda x: ops.max(x, axis=1), [np.array([[1.0, 1, 1, 0], [0, 0, 5, 0]])], np.array([3.0, 1]),
+             [[[1, 1, 1, 0], [0, 0, 1, 0]]]),
+            (lambda x: ops.max(x, axis=(0, 1), keepdims=True), [np.zeros((2, 2))], np.ones((1, 1)),
+             [np.full((2, 2), 0.25)])],
     "min": [(ops.min, [np.array([1.0, 3, 1, 2])], np.array(2.0), [[1, 0, 1, 0]]),
-            (lambda x: ops.min(x, axis=0), [np.array([[1.0, 0], [1, 2]])], np.array([1.0, 1]), [[[0.5, 1], [0.5, 0]]])],
-    "max_pool2d": [(lambda x: conv.max_pool2d(x, 2), [np.zeros((1, 2, 2, 1))], np.ones((1, 1, 1, 1)), [np.full((1, 2, 2, 1), 0.25)])],
-    "norm": [(ops.norm, [np.zeros(3)], np.array(2.0), [[0, 0, 0]]), (ops.norm, [np.array([-3.0])], np.array(2.0), [[-2]]),
-             (lambda x: ops.norm(x, axis=1), [np.array([[0.0, 0], [3, 4]])], np.ones(2), [[[0, 0], [0.6, 0.8]]])],
+            (lambda x: ops.min(x, axis=0), [np.array([[1.0, 0], [1, 2]])], np.array([1.0, 1]),
+             [[[0.5, 1], [0.5, 0]]])],
+    "max_pool2d": [(lambda x: conv.max_pool2d(x, 2), [np.zeros((1, 2, 2, 1))], np.ones((1, 1, 1, 1)),
+                    [np.full((1, 2, 2, 1), 0.25)])],
+    "norm": [(ops.norm, [np.zeros(3)], np.array(2.0), [[0, 0, 0]]),
+             (ops.norm, [np.array([-3.0])], np.array(2.0), [[-2]]),
+             (lambda x: ops.norm(x, axis=1), [np.array([[0.0, 0], [3, 4]])], np.ones(2),
+              [[[0, 0], [0.6, 0.8]]])],
     "pow": [(ops.pow, [np.array([0.0, 2]), np.zeros(2)], np.ones(2), [[0, 0], [0, math.log(2)]]),
             (ops.pow, [np.zeros(2), np.array([1.0, 2])], np.ones(2), [[1, 0], [0, 0]]),
             (lambda x: ops.pow(x, 0), [np.array([0.0, -1, 3])], np.ones(3), [[0, 0, 0]]),
@@ -438,8 +521,10 @@ KINKS = {
             (lambda x: ops.pow(x, 2), [np.array([0.0, -1])], np.full(2, 2.0), [[0, -4]]),
             (lambda p: ops.pow(0.0, p), [np.array([0.0, 2])], np.ones(2), [[0, 0]])],
     "logsumexp": [(ops.logsumexp, [np.full(3, -np.inf)], np.array(1.0), [[0, 0, 0]]),
-                  (lambda x: ops.logsumexp(x, axis=0), [np.array([[-np.inf, 0], [-np.inf, -np.inf]])], np.ones(2), [[[0, 1], [0, 0]]])],
-    "where": [(lambda x: ops.where(x.data > 0, ops.sqrt(ops.where(x.data > 0, x, 1.0)), 0.0), [np.array([4.0, -4, 0])], np.ones(3), [[0.25, 0, 0]])],
+                  (lambda x: ops.logsumexp(x, axis=0), [np.array([[-np.inf, 0], [-np.inf, -np.inf]])],
+                   np.ones(2), [[[0, 1], [0, 0]]])],
+    "where": [(lambda x: ops.where(x.data > 0, ops.sqrt(ops.where(x.data > 0, x, 1.0)), 0.0),
+               [np.array([4.0, -4, 0])], np.ones(3), [[0.25, 0, 0]])],
 }
 
 
@@ -453,12 +538,13 @@ def kinks(name, device):
             for x, a, b, e in zip(xs, got, again, expected, strict=True):
                 assert a.dtype == b.dtype == dtype, f"{name} turns the gradient into {a.dtype}, {b.dtype} at {x}"
                 np.testing.assert_allclose(to_host(a), e, rtol=1e-6, atol=0, err_msg=f"{name} at {x}")
-                np.testing.assert_allclose(to_host(b.data), e, rtol=1e-6, atol=0, err_msg=f"{name}, recorded, at {x}")
+                np.testing.assert_allclose(to_host(b.data), e, rtol=1e-6, atol=0,
+                                           err_msg=f"{name}, recorded, at {x}")
                 tally.add(name, "kinks")
                 tally.add(name, "kinks")
 
 
-# ------------------------------------------------------------------------------------------------ what every case must satisfy
+# ---------------------------------------------------------------------------- what every case must satisfy
 
 
 def is_float(a):
@@ -480,11 +566,13 @@ def tensors(case, device, dtype=np.float64, layout=lambda a: a):
 def like(arrays, device, seed, dtype=np.float64):
     """Random arrays of the same shapes."""
     rng = np.random.default_rng(seed)
-    return [to_device(rng.uniform(0.5, 1.5, a.shape).astype(dtype) * rng.choice([-1, 1], a.shape).astype(dtype), device) for a in arrays]
+    return [to_device(rng.uniform(0.5, 1.5, a.shape).astype(dtype) * rng.choice([-1, 1],
+        a.shape).astype(dtype), device) for a in arrays]
 
 
 def second(f, args, xs, v, us):
-    """First and second derivatives: J(x)ᵀ v, recorded, and the gradient of ⟨u, J(x)ᵀ v⟩ by every x and by v."""
+    """First and second derivatives: J(x)ᵀ v, recorded, and the gradient of ⟨u, J(x)ᵀ v⟩ by every x and
+    by v."""
     v = Tensor(v)
     first = grad((f(*args) * v).sum(), xs, create_graph=True)
     s = (v * 0.0).sum()
@@ -495,9 +583,11 @@ def second(f, args, xs, v, us):
 
 def near(name, what, got, expected, tolerance, message):
     """One check: two arrays agree, relative to the largest element."""
-    got, expected = np.asarray(to_host(got), dtype=np.float64), np.asarray(to_host(expected), dtype=np.float64)
+    got, expected = np.asarray(to_host(got), dtype=np.float64), np.asarray(to_host(expected),
+        dtype=np.float64)
     assert got.shape == expected.shape, f"{message}: shape {got.shape}, expected {expected.shape}"
-    error = float(np.abs(got - expected).max(initial=0.0)) / max(float(np.abs(expected).max(initial=0.0)), 1e-300)
+    error = float(np.abs(got - expected).max(initial=0.0)) / max(float(np.abs(expected).max(initial=0.0)),
+        1e-300)
     assert error <= tolerance, f"{message}: relative error {error:.2g}, got {got}, expected {expected}"
     tally.add(name, what, error)
 
@@ -539,7 +629,8 @@ def _shifted(a):
 
 
 LAYOUTS = {"transposed": lambda a: np.array(a.T, order="C").T,
-           "negative strides": lambda a: np.array(a[(slice(None, None, -1),) * a.ndim])[(slice(None, None, -1),) * a.ndim],
+           "negative strides": lambda a: np.array(a[(slice(None, None, -1),) * a.ndim])[(slice(None, None,
+               -1),) * a.ndim],
            "0-stride": lambda a: np.broadcast_to(a[:1], a.shape) if a.ndim else a,
            "inside a larger array": _shifted}
 
@@ -564,9 +655,11 @@ def float32(case, device):
     for dtype in (np.float32, np.float64):
         args, xs = tensors(case, device, layout=lambda a, dtype=dtype: a.astype(np.float32).astype(dtype))
         y = case.f(*args)
-        v, us = like([y], device, 1, np.float32)[0].astype(dtype), [u.astype(dtype) for u in like(xs, device, 2, np.float32)]
+        v, us = like([y], device, 1, np.float32)[0].astype(dtype), [u.astype(dtype)
+            for u in like(xs, device, 2, np.float32)]
         results.append([y.data, *grad(y, xs, v), *itertools.chain(*second(case.f, args, xs, v, us))])
-    asked = [0, len(results[0]) - 1] if case.name == "astype" else []       # what lies behind astype has the type asked for
+    # what lies behind astype has the type asked for
+    asked = [0, len(results[0]) - 1] if case.name == "astype" else []
     for i, (a, b) in enumerate(zip(*results, strict=True)):
         if i not in asked:
             assert a.dtype == np.float32, f"{case}: {'the result' if i == 0 else f'gradient {i}'} became {a.dtype}"
@@ -574,7 +667,8 @@ def float32(case, device):
 
 
 def clean(case, device):
-    """A backward pass changes none of its inputs, gives the same bits twice, and each gradient its argument's shape and type."""
+    """A backward pass changes none of its inputs, gives the same bits twice, and each gradient its
+    argument's shape and type."""
     args, xs = tensors(case, device)
     y = case.f(*args)
     v = like([y], device, 1)[0]
@@ -584,7 +678,8 @@ def clean(case, device):
     for a in arrays:
         if device == "cpu" and isinstance(a, np.ndarray):
             a.flags.writeable = False
-    results = [[*grad(y, xs, v), *grad(y, xs, v, create_graph=True), *itertools.chain(*second(case.f, args, xs, v, us))] for _ in range(2)]
+    results = [[*grad(y, xs, v), *grad(y, xs, v, create_graph=True),
+                *itertools.chain(*second(case.f, args, xs, v, us))] for _ in range(2)]
     for a, b in zip(arrays, before, strict=True):
         assert np.array_equal(to_host(a), b), f"{case}: an input was changed"
         tally.add(case.name, "unchanged")
@@ -592,7 +687,8 @@ def clean(case, device):
         assert np.array_equal(host(a), host(b)), f"{case}: two backward passes differ"
         tally.add(case.name, "same bits")
     for x, g in zip(xs, results[0], strict=False):
-        assert (g.shape, g.dtype) == (x.shape, x.dtype), f"{case}: a gradient is {g.shape} {g.dtype}, its argument {x.shape} {x.dtype}"
+        assert (g.shape, g.dtype) == (x.shape,
+                                      x.dtype), f"{case}: a gradient is {g.shape} {g.dtype}, its argument {x.shape} {x.dtype}"
         tally.add(case.name, "shapes")
 
 
@@ -609,7 +705,8 @@ def linear(case, device):
 
 
 def subsets(case, device):
-    """What else is differentiated changes nothing, and the plain reading (also op.fast) equals the recorded one: for each subset."""
+    """What else is differentiated changes nothing, and the plain reading (also op.fast) equals the
+    recorded one: for each subset."""
     args, xs = tensors(case, device)
     y = case.f(*args)
     v = like([y], device, 1)[0]
@@ -623,12 +720,15 @@ def subsets(case, device):
             wanted = [x for x, c in zip(xs, chosen, strict=True) if c]
             near(case.name, "subsets", again.data, y.data, 0, f"value of {case} with some constant arguments")
             for loss in (y, again):
-                for g, e in zip(grad(loss, wanted, v), (e for e, c in zip(every, chosen, strict=True) if c), strict=True):
-                    near(case.name, "subsets", g, e, 1e-12, f"{case}: plain against recorded, differentiating {chosen}")
+                for g, e in zip(grad(loss, wanted, v), (e for e, c in zip(every, chosen, strict=True) if c),
+                                strict=True):
+                    near(case.name, "subsets", g, e, 1e-12,
+                         f"{case}: plain against recorded, differentiating {chosen}")
 
 
 PROPERTIES = [value, derivatives, every_entry, layouts, float32, clean, linear, subsets]
-ON_EVERY_DEVICE = [value, derivatives, float32, clean]      # where another array module could behave differently; the rest is mathematics
+# where another array module could behave differently; the rest is mathematics
+ON_EVERY_DEVICE = [value, derivatives, float32, clean]
 
 
 def run(name, device="cpu"):
@@ -636,6 +736,7 @@ def run(name, device="cpu"):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         kinks(name, device)
-        for case in sorted(ROWS[name], key=lambda c: abs(8 - sum(np.size(a) for a in c.args))):     # the most telling cases first
+        # the most telling cases first
+        for case in sorted(ROWS[name], key=lambda c: abs(8 - sum(np.size(a) for a in c.args))):
             for prop in PROPERTIES:
                 prop(case, device)

@@ -40,7 +40,7 @@ def counting(name="counted"):
     return o, calls
 
 
-# ------------------------------------------------------------------------------------------------ the walk
+# ---------------------------------------------------------------------------- the walk
 
 
 def test_a_tensor_used_many_times_gets_every_share(device):
@@ -67,7 +67,8 @@ def test_a_late_short_path_does_not_overtake_an_early_long_one(device):
     c = b * b
     y = c + a * 2.0 + c * a
     s, e = math.sin(0.5), math.exp(math.sin(0.5))
-    np.testing.assert_allclose(to_host(grad(y, x)), math.cos(0.5) * (2 * e * e + 2 + 2 * e * e * s + e * e), rtol=1e-14)
+    np.testing.assert_allclose(to_host(grad(y, x)), math.cos(0.5) * (2 * e * e + 2 + 2 * e * e * s + e * e),
+                               rtol=1e-14)
 
 
 def test_graphs_deeper_than_the_recursion_limit(device):
@@ -146,10 +147,11 @@ def test_a_scalar_can_have_any_number_of_axes(device):
 def test_float32_stays_float32(device):
     x = at([1.0, 2.0], device, np.float32)
     y = (x * 2 + 1).mean()
-    assert y.dtype == np.float32 and grad(y, x).dtype == np.float32 and grad(y, x, create_graph=True).dtype == np.float32
+    assert y.dtype == np.float32 and grad(y, x).dtype == np.float32 and grad(y, x,
+        create_graph=True).dtype == np.float32
 
 
-# ------------------------------------------------------------------------------------------------ higher orders
+# ---------------------------------------------------------------------------- higher orders
 
 
 def test_derivatives_of_any_order(device):
@@ -202,14 +204,16 @@ def test_the_cotangent_may_depend_on_what_is_differentiated(device):
     """∂/∂v ⟨u, J v⟩ is J u: a forward-mode product from two backward passes."""
     x, v = at([1.0, 2.0], device), at([1.0, 1.0], device)
     g = grad((ops.exp(x) * v).sum(), x, create_graph=True)
-    np.testing.assert_allclose(to_host(grad((g * to_device(np.array([3.0, 5.0]), device)).sum(), v)), np.exp([1, 2]) * [3, 5], rtol=1e-14)
+    np.testing.assert_allclose(to_host(grad((g * to_device(np.array([3.0, 5.0]), device)).sum(), v)),
+                               np.exp([1, 2]) * [3, 5], rtol=1e-14)
 
 
-# ------------------------------------------------------------------------------------------------ memory
+# ---------------------------------------------------------------------------- memory
 
 
 def test_memory_goes_back_without_the_garbage_collector():
-    """No reference cycles: dropping the loss frees the whole tape at once, after plain and recorded backward passes."""
+    """No reference cycles: dropping the loss frees the whole tape at once, after plain and recorded
+    backward passes."""
     gc.collect()
     gc.disable()
     try:
@@ -255,7 +259,7 @@ def test_no_grad_ends_with_its_block_also_after_an_error_and_when_nested(device)
     assert (x * x).op is ops.mul
 
 
-# ------------------------------------------------------------------------------------------------ changed values
+# ---------------------------------------------------------------------------- changed values
 
 
 def test_a_change_between_loss_and_gradient_is_refused_by_name(device):
@@ -287,7 +291,7 @@ def test_a_change_elsewhere_does_not_matter(device):
     equal(grad(loss, x), [2])
 
 
-# ------------------------------------------------------------------------------------------------ broadcasting
+# ---------------------------------------------------------------------------- broadcasting
 
 
 @given(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=4, max_side=3, min_side=0))
@@ -303,7 +307,7 @@ def test_unbroadcast_is_the_adjoint_of_broadcasting(shapes):
     assert got.shape == shape and np.array_equal(got, expected.reshape(shape))
 
 
-# ------------------------------------------------------------------------------------------------ ops of one's own
+# ---------------------------------------------------------------------------- ops of one's own
 
 
 def test_an_op_without_tensors_is_a_plain_function():
@@ -331,7 +335,8 @@ def test_an_argument_whose_rule_is_none_is_constant(device):
 
 
 def test_a_shortcut_serves_the_plain_reading_and_the_rules_the_recorded():
-    """fast_vjp gets what the forward pass saved and which shares are wanted; with create_graph the rules are used."""
+    """fast_vjp gets what the forward pass saved and which shares are wanted; with create_graph the rules
+    are used."""
     asked = []
 
     @op
@@ -363,7 +368,7 @@ def test_static_arguments_go_to_the_rule_by_name(device):
     equal(grad(scaled(x, by=7.0).sum(), x), [7])
 
 
-# ------------------------------------------------------------------------------------------------ what is refused
+# ---------------------------------------------------------------------------- what is refused
 
 
 def test_data_must_be_floating_point():
@@ -396,8 +401,10 @@ def test_numpy_functions_are_refused_with_the_name_to_use():
 
 def test_arrays_and_numpy_scalars_on_the_left_leave_the_operation_to_the_tensor():
     x = at([1.0, 2.0])
-    for y, expected in [(np.array([3.0, 4.0]) * x, [3, 8]), (np.float64(2) * x, [2, 4]), (np.array([[1.0], [2.0]]) - x, [[0, -1], [1, 0]]),
-                        (np.float64(2) ** x, [2, 4]), (np.array([[1.0, 1.0]]) @ x, [3]), (np.array([2.0, 2.0]) / x, [2, 1])]:
+    for y, expected in [(np.array([3.0, 4.0]) * x, [3, 8]), (np.float64(2) * x, [2, 4]),
+                        (np.array([[1.0], [2.0]]) - x, [[0, -1], [1, 0]]),
+                        (np.float64(2) ** x, [2, 4]), (np.array([[1.0, 1.0]]) @ x, [3]),
+                        (np.array([2.0, 2.0]) / x, [2, 1])]:
         assert isinstance(y, Tensor)
         equal(y, expected)
     a = np.ones(2)

@@ -1,4 +1,5 @@
-"""Convolution: one trilinear form, read in three ways, against the formula evaluated term by term. (Gradients: test_gradients.py.)"""
+"""Convolution: one trilinear form, read in three ways, against the formula evaluated term by term.
+(Gradients: test_gradients.py.)"""
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ def settings(draw_):
     """(size, kernel, how) such that at least one window fits."""
     axes = []
     for _ in range(2):
-        k, s, p, d = draw_(st.integers(1, 4)), draw_(st.integers(1, 3)), draw_(st.integers(0, 3)), draw_(st.integers(1, 3))
+        k, s, p, d = draw_(st.integers(1, 4)), draw_(st.integers(1, 3)), draw_(st.integers(0,
+            3)), draw_(st.integers(1, 3))
         least = max(1, d * (k - 1) + 1 - 2 * p)
         axes.append((draw_(st.integers(least, least + 4)), k, s, p, d))
     size, kernel, stride, padding, dilation = zip(*axes, strict=True)
@@ -42,7 +44,8 @@ def test_fold_is_the_adjoint_of_unfold(setting):
     x = draw((2, *size, 3))
     v = conv.unfold(x, kernel=kernel, **how)
     u = draw(v.shape, seed=1)
-    np.testing.assert_allclose((v * u).sum(), (x * conv.fold(u, size=size, **how)).sum(), rtol=1e-11, atol=1e-9)
+    np.testing.assert_allclose((v * u).sum(), (x * conv.fold(u, size=size, **how)).sum(), rtol=1e-11,
+                               atol=1e-9)
 
 
 def test_convolution_is_correlation_with_a_known_answer(device):
@@ -50,7 +53,8 @@ def test_convolution_is_correlation_with_a_known_answer(device):
     x = to_device(np.arange(1.0, 10).reshape(1, 3, 3, 1), device)
     w = to_device(np.array([[1.0, 2], [3, 4]]).reshape(2, 2, 1, 1), device)
     np.testing.assert_array_equal(to_host(conv.conv2d(x, w))[0, :, :, 0], [[37, 47], [67, 77]])
-    np.testing.assert_array_equal(to_host(conv.conv2d(x, w, stride=2, padding=1))[0, :, :, 0], [[4, 18], [36, 77]])
+    np.testing.assert_array_equal(to_host(conv.conv2d(x, w, stride=2, padding=1))[0, :, :, 0],
+                                  [[4, 18], [36, 77]])
 
 
 def test_transposed_convolution_paints_the_kernel(device):
@@ -71,17 +75,23 @@ def test_a_batch_is_its_images_one_by_one(device):
     y = to_host(conv.conv2d(xs, ws, padding=2))
     back = to_host(conv.conv2d_input(to_device(y, device), ws, size=(12, 12), padding=2))
     for i in (0, 150, 299):
-        np.testing.assert_allclose(y[i], to_host(conv.conv2d(to_device(x[i:i + 1], device), ws, padding=2))[0], rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(back[i], to_host(conv.conv2d_input(to_device(y[i:i + 1], device), ws, size=(12, 12), padding=2))[0],
+        np.testing.assert_allclose(y[i],
+                                   to_host(conv.conv2d(to_device(x[i:i + 1], device), ws, padding=2))[0],
+                                   rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(back[i],
+                                   to_host(conv.conv2d_input(to_device(y[i:i + 1], device), ws, size=(12, 12),
+                                       padding=2))[0],
                                    rtol=1e-4, atol=1e-2)
-    weights = sum(to_host(conv.conv2d_weight(to_device(x[i:i + 50], device), to_device(y[i:i + 50], device), kernel=(5, 5), padding=2)).astype(float)
+    weights = sum(to_host(conv.conv2d_weight(to_device(x[i:i + 50], device), to_device(y[i:i + 50], device),
+                                             kernel=(5, 5), padding=2)).astype(float)
                   for i in range(0, 300, 50))
     whole = to_host(conv.conv2d_weight(xs, to_device(y, device), kernel=(5, 5), padding=2))
     np.testing.assert_allclose(whole, weights, rtol=1e-3, atol=1e-2 * np.abs(weights).max())
 
 
 def test_float32_stays_float32(device):
-    x, w = (Tensor(to_device(a.astype(np.float32), device)) for a in (draw((2, 5, 5, 2)), draw((3, 3, 2, 3), seed=1)))
+    x, w = (Tensor(to_device(a.astype(np.float32), device))
+            for a in (draw((2, 5, 5, 2)), draw((3, 3, 2, 3), seed=1)))
     y = conv.conv2d(x, w, stride=2, padding=1)
     assert {y.dtype, *(g.dtype for g in grad(y.sum(), [x, w]))} == {np.dtype(np.float32)}
 
@@ -123,10 +133,14 @@ def test_upsampling_repeats_pixels(device):
 
 @pytest.mark.parametrize("f, words", [
     (lambda x, w: conv.conv2d(x[..., :1], w), "conv2d"), (lambda x, w: conv.conv2d(x[0], w), "conv2d"),
-    (lambda x, w: conv.conv2d(x, w, stride=0), "stride"), (lambda x, w: conv.conv2d(x, w, padding=-1), "padding"),
-    (lambda x, w: conv.conv2d(x, w, dilation=2.5), "dilation"), (lambda x, w: conv.conv2d(x, w, stride=(1, 2, 3)), "stride"),
-    (lambda x, w: conv.conv2d(x[:, :2], w), "does not fit"), (lambda x, w: conv.conv2d_input(x, w, size=(9, 9)), "conv2d_input"),
-    (lambda x, w: conv.conv2d_weight(x, x, kernel=(3, 3)), "conv2d_weight"), (lambda x, w: conv.max_pool2d(x, 0), "kernel"),
+    (lambda x, w: conv.conv2d(x, w, stride=0), "stride"),
+    (lambda x, w: conv.conv2d(x, w, padding=-1), "padding"),
+    (lambda x, w: conv.conv2d(x, w, dilation=2.5), "dilation"),
+    (lambda x, w: conv.conv2d(x, w, stride=(1, 2, 3)), "stride"),
+    (lambda x, w: conv.conv2d(x[:, :2], w), "does not fit"),
+    (lambda x, w: conv.conv2d_input(x, w, size=(9, 9)), "conv2d_input"),
+    (lambda x, w: conv.conv2d_weight(x, x, kernel=(3, 3)), "conv2d_weight"),
+    (lambda x, w: conv.max_pool2d(x, 0), "kernel"),
     (lambda x, w: conv.upsample(x, 0), "factor"), (lambda x, w: conv.max_pool2d(x, 9), "does not fit"),
 ], ids=range(12))
 def test_what_is_refused(f, words):

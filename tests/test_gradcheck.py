@@ -33,7 +33,8 @@ def failure(f, *args, **options):
 def test_a_right_rule_passes_and_is_reported(device):
     report = check(cube(lambda g, y, x: 3 * g * x * x), to_device(X, device), order=3, jacobian=True)
     assert isinstance(report, Report) and report.worst < 1e-9
-    assert report.errors.keys() == {("x", "1, both readings"), ("x", 1), ("x", "1, every entry"), ("x", 2), ("the cotangent", 2),
+    assert report.errors.keys() == {("x", "1, both readings"), ("x", 1), ("x", "1, every entry"), ("x", 2),
+                                    ("the cotangent", 2),
                                     ("x", 3), ("the cotangent", 3)}
     assert report.checks == 7 and "7 checks passed" in repr(report)
 
@@ -48,9 +49,11 @@ def test_a_right_rule_passes_and_is_reported(device):
     (lambda g, y, x: 3 * g * ops._value(x) ** 2, 2, "cuts the graph"),
     (lambda g, y, x: 3 * ops._value(g) * x * x, 2, "cuts the graph"),
     (lambda g, y, x: 3 * g * x * ops._value(x), 2, "what came is 0.5 times"),
-    (lambda g, y, x: g * x * x + ops._value(x) * ops._value(x) * g * 2, 2, "As a number it is right (order 1 passed)"),
+    (lambda g, y, x: g * x * x + ops._value(x) * ops._value(x) * g * 2, 2,
+     "As a number it is right (order 1 passed)"),
     (lambda g, y, x: 3 * g * np.square(x), 2, "TypeError"),
-    (lambda g, y, x: 3 * g * x * x * (1.0 if isinstance(x, Tensor) else 1.01), 1, "a factor: what came is 1.01 times"),
+    (lambda g, y, x: 3 * g * x * x * (1.0 if isinstance(x, Tensor) else 1.01), 1,
+     "a factor: what came is 1.01 times"),
     (lambda g, y, x: 3 * g * x * x * (1 + 1e-9 if isinstance(x, Tensor) else 1.0), 1, "the two readings"),
 ], ids=range(13))
 def test_a_planted_mistake_is_found_and_described(rule, order, words):
@@ -75,14 +78,16 @@ def test_a_mistake_that_shows_only_when_broadcast_is_called_that():
     @op
     def total(a, b):
         return a + b
-    total.vjps(lambda g, y, a, b: g, lambda g, y, a, b: g * (np.arange(1.0, 3.0)[:, None] if g.shape != b.shape else 1.0))
+    total.vjps(lambda g, y, a, b: g,
+               lambda g, y, a, b: g * (np.arange(1.0, 3.0)[:, None] if g.shape != b.shape else 1.0))
     check(total, X, X + 1)
     error = failure(total, X, X[:1])
     assert error.argument == "b" and "broadcasting" in error.look
 
 
 def test_one_wrong_entry_in_a_large_jacobian_is_found():
-    """Random cotangents and directions have no zeros, so a single wrong number among 10⁴ shows; a cotangent of ones would miss it."""
+    """Random cotangents and directions have no zeros, so a single wrong number among 10⁴ shows; a
+    cotangent of ones would miss it."""
     a = draw((100, 100))
 
     def bad(slip):
@@ -90,7 +95,8 @@ def test_one_wrong_entry_in_a_large_jacobian_is_found():
         def product(x):
             return a @ x
         wrong = a.copy()
-        wrong[3, 7], wrong[4, 7] = wrong[3, 7] + slip, wrong[4, 7] - slip       # the sum over outputs is unchanged
+        # the sum over outputs is unchanged
+        wrong[3, 7], wrong[4, 7] = wrong[3, 7] + slip, wrong[4, 7] - slip
         product.vjps(lambda g, y, x: ops.matmul(wrong.T, g))
         return product
     check(bad(0.0), draw((100, 1)))
@@ -150,13 +156,15 @@ def test_empty_arrays_pass():
 
 
 def test_parameters_are_put_back(device):
-    """Parameters are float64 during the check and bit for bit what they were after it, also after a failure."""
+    """Parameters are float64 during the check and bit for bit what they were after it, also after a
+    failure."""
     layer = nn.Linear(3, 2).to(device)
     before = [p.data for p in layer.parameters()]
     check_module(layer, to_device(X, device))
     with pytest.raises(GradientError):
         check(lambda: cube(lambda g, y, x: g)(layer.weight), wrt=layer.parameters()[:1])
-    assert all(p.data is b for p, b in zip(layer.parameters(), before, strict=True)) and before[0].dtype == np.float32
+    assert all(p.data is b for p,
+               b in zip(layer.parameters(), before, strict=True)) and before[0].dtype == np.float32
 
 
 def test_running_averages_are_put_back(device):
@@ -179,7 +187,8 @@ def test_layer_mistakes_name_the_parameter():
 
 
 def test_random_functions_are_rewound():
-    """Dropout would be another function at every evaluation; the streams go back to where they stood before each."""
+    """Dropout would be another function at every evaluation; the streams go back to where they stood
+    before each."""
     seed(5)
     check(lambda x: x * stream("dropout").random(x.shape), X)
     check_module(nn.Dropout(0.5), X)
@@ -202,7 +211,8 @@ def test_errors_are_relative():
     """Large and small functions are held to the same standard."""
     for scale in (1e-12, 1e12):
         check(lambda x, scale=scale: scale * ops.sin(x), X)
-        assert failure(lambda x, scale=scale: scale * cube(lambda g, y, x: 3.0001 * g * x * x)(x), X).error > 1e-6
+        assert failure(lambda x, scale=scale: scale * cube(lambda g, y, x: 3.0001 * g * x * x)(x),
+                       X).error > 1e-6
 
 
 def test_the_finite_difference_is_good_to_ten_digits():
@@ -223,4 +233,5 @@ def test_the_example_runs(capsys):
 
 
 def test_host_values_reach_the_report(device):
-    assert all(isinstance(e, float) for e in check(ops.exp, to_device(X, device)).errors.values()) and to_host(X) is X
+    assert all(isinstance(e, float)
+               for e in check(ops.exp, to_device(X, device)).errors.values()) and to_host(X) is X

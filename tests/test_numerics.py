@@ -1,4 +1,5 @@
-"""Numerical edge cases: what each op does where floating point is difficult, against values known in closed form."""
+"""Numerical edge cases: what each op does where floating point is difficult, against values known in
+closed form."""
 
 import math
 import warnings
@@ -35,7 +36,8 @@ def equal(got, expected):
 
 
 def test_bce_with_logits_is_exact_for_huge_logits(device):
-    """softplus(d) − t d is exact: the loss of a certain and wrong discriminator is its logit, and its slope −1 or 1."""
+    """softplus(d) − t d is exact: the loss of a certain and wrong discriminator is its logit, and its
+    slope −1 or 1."""
     for d, t, loss, slope in [(1e4, 1, 0, 0), (-1e4, 1, 1e4, -1), (1e4, 0, 1e4, 1), (-1e4, 0, 0, 0)]:
         for dtype in (np.float64, np.float32):
             x, target = at([d], device, dtype), to_device(np.array([t], dtype), device)
@@ -75,12 +77,14 @@ def test_sigmoid_keeps_relative_precision_in_its_tail(device):
 
 
 def test_softplus_has_no_threshold(device):
-    """log(1 + eˣ) exactly, for any x; its second derivative σ (1 − σ) runs smoothly through ±20, where other libraries switch."""
+    """log(1 + eˣ) exactly, for any x; its second derivative σ (1 − σ) runs smoothly through ±20, where
+    other libraries switch."""
     y, first, second = derivatives(ops.softplus, at([-1e4, 0, 1e4, 19.9, 20.1, -40.0], device))
     equal(y[[0, 2]], [0, 1e4])
     np.testing.assert_allclose(y[[1, 5]], [math.log(2), math.log1p(math.exp(-40))], rtol=1e-15)
     equal(first[[0, 2]], [0, 1])
-    np.testing.assert_allclose(second[[3, 4]], [math.exp(-x) / (1 + math.exp(-x)) ** 2 for x in (19.9, 20.1)], rtol=1e-6)
+    np.testing.assert_allclose(second[[3, 4]], [math.exp(-x) / (1 + math.exp(-x)) ** 2 for x in (19.9, 20.1)],
+                               rtol=1e-6)
 
 
 def test_log_softmax_is_exact_for_huge_logits(device):
@@ -135,7 +139,8 @@ def test_sqrt_and_log_at_zero_are_numpys(device):
 
 
 def test_where_needs_a_safe_argument(device):
-    """The bad branch is computed too and 0 · inf is NaN; the spelling given in the docstring avoids it, at every order."""
+    """The bad branch is computed too and 0 · inf is NaN; the spelling given in the docstring avoids it,
+    at every order."""
     x = at([-1.0, 4.0], device)
     with np.errstate(all="ignore"):
         equal(grad(ops.where(x.data > 0, ops.sqrt(x), 0.0).sum(), x), [np.nan, 0.25])
@@ -149,7 +154,8 @@ def test_where_needs_a_safe_argument(device):
 
 
 def test_normalising_a_constant_batch_gives_exactly_zero(device):
-    """Rounding of the mean is not a deviation: 0.1 is no binary fraction, and an error of 1e-8 would be scaled by 1/√ε."""
+    """Rounding of the mean is not a deviation: 0.1 is no binary fraction, and an error of 1e-8 would be
+    scaled by 1/√ε."""
     for dtype in (np.float64, np.float32):
         for value in (0.1, -3.7, 100.3, 0.0):
             for shape in [(3, 2), (7, 5, 5, 2), (64, 16, 16, 2)]:
@@ -169,7 +175,8 @@ def test_batchnorm_refuses_one_value_per_channel(device):
 
 
 def test_variance_far_from_zero(device):
-    """In float32 at mean 100 the shortcut E x² − (E x)² errs by 7e-3; two passes keep full precision, also at 10⁴."""
+    """In float32 at mean 100 the shortcut E x² − (E x)² errs by 7e-3; two passes keep full precision,
+    also at 10⁴."""
     rng = np.random.default_rng(0)
     for mean in (100.0, 1e4):
         x = (mean + rng.standard_normal(10_000)).astype(np.float32)
@@ -182,7 +189,8 @@ def test_variance_far_from_zero(device):
 
 
 def test_statistics_of_a_large_batch(device):
-    """float32 sums over axis 0 lose digits row by row: the mean and variance that normalisation reports are still right."""
+    """float32 sums over axis 0 lose digits row by row: the mean and variance that normalisation reports
+    are still right."""
     x = (np.random.default_rng(0).random((200_000, 2)) + 3).astype(np.float32)
     statistics = []
     ops.normalize(to_device(x, device), 1.0, 0.0, axis=0, statistics=statistics)
@@ -215,13 +223,15 @@ def test_integer_powers_at_zero_to_third_order(device):
             warnings.simplefilter("error")
             y, expected = x ** n, 1.0
             for k in range(4):
-                expected = host(x) ** n if k == 0 else (math.perm(n, k) * host(x) ** (n - k) if k <= n else np.zeros(3))
+                expected = host(x) ** n if k == 0 else (math.perm(n, k) * host(x) ** (n - k) if k <= n
+                    else np.zeros(3))
                 equal(y, expected)
                 y = grad((y + x * 0.0).sum(), x, create_graph=True)
 
 
 def test_empty_means_have_empty_gradients(device):
-    """The mean of nothing is NaN, as in NumPy; its gradient has no elements, and no division by zero stops the backward pass."""
+    """The mean of nothing is NaN, as in NumPy; its gradient has no elements, and no division by zero
+    stops the backward pass."""
     x = at(np.zeros((0, 3)), device)
     for f in (ops.mean, ops.var):
         with warnings.catch_warnings():

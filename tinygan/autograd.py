@@ -33,6 +33,7 @@ class Tensor:
 
     `data` is the NumPy or CuPy array (floating point; float32 unless it already is a float array of another kind). Assigning to it
     (also `t.data -= ...`) marks the Tensor as changed: what was computed from its old value then refuses to be differentiated.
+    Changing elements (`t.data[0] = ...`) goes unnoticed; call `touch()` after it.
     Operators, `sum`, `reshape` and the other methods are attached by `ops`.
     """
 
@@ -73,7 +74,7 @@ class Tensor:
         return len(self._data)
 
     def __float__(self):
-        return float(self._data)
+        return float(self._data.item())
 
     def __bool__(self):
         return bool(self._data)

@@ -3,21 +3,22 @@
 For a function f and a random array v in the shape of its result, S₀(x) = ⟨v, f(x)⟩ is one number, and its gradient is what `grad`
 computes, J(x)ᵀ v. Along a random direction h that gradient must agree with a difference quotient of f's plain values:
 
-    ⟨J(x)ᵀ v, h⟩  =  d/dt S₀(x + t h) at t = 0  ≈  (S₀(−2) − 8 S₀(−1) + 8 S₀(1) − S₀(2)) / 12 s,     S₀(i) = S₀(x + i s h)
+    ⟨J(x)ᵀ v, h⟩  =  d/dt S₀(x + t h) at t = 0  ≈  (S(−2) − 8 S(−1) + 8 S(1) − S(2)) / 12 s,   S(i) = S₀(x + i s h)
 
 The five-point stencil errs by O(s⁴): with s = 10⁻³ in float64 about 10⁻¹⁰ relative, so that the tolerance can be 10⁻⁷, where the
 usual two-point quotient leaves room for real mistakes at 10⁻³.
 
-Why random v and h? A wrong entry of J shows in ⟨v, J h⟩ unless v or h happens to be 0 there, so one number tests the whole matrix. A v
-of ones would not do: rules that permute or mix the entries of ȳ pass it. Every entry of v and h is between ½ and 1 in size: no
-element goes unchecked, and an x that is 2 s away from a kink stays on its side.
+Why random v and h? A wrong entry of J shows in ⟨v, J h⟩ unless v or h happens to be 0 there, so one number tests the whole
+matrix. A v of ones would not do: rules that permute or mix the entries of ȳ pass it. Every entry of v and h is between ½ and 1
+in size: no element goes unchecked, and an x that is 2 s away from a kink stays on its side.
 
 Second order is the same check of another function: the gradient itself. With a further random u
 
     S₁(x, v) = ⟨u, J(x)ᵀ v⟩
 
-is again one number, computed by `grad(..., create_graph=True)` and differentiated once more, by x as by v. This is what a gradient
-penalty does. It finds rules that are right as numbers but cut the graph; first order finds rules that are consistently wrong.
+is again one number, computed by `grad(..., create_graph=True)` and differentiated once more, by x as by v. This is what a
+gradient penalty does. It finds rules that are right as numbers but cut the graph; first order finds rules that are wrong alike
+in both readings.
 
     check(tanh, x)                              an op, or any function of arrays; raises GradientError, or returns a Report
     check(loss_of_critic, wrt=D.parameters())   a closure over parameters, such as a GAN step with gradient penalty
@@ -36,7 +37,7 @@ STENCIL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
 
 
 class GradientError(AssertionError):
-    """A gradient that disagrees with its finite difference: `argument`, `order`, `expected`, `got`, `error` (relative), `look`."""
+    """A gradient that disagrees with its finite difference: `argument`, `order`, `expected`, `got`, relative `error`, `look`."""
 
     def __init__(self, argument, order, expected, got, error, look):
         self.argument, self.order, self.expected, self.got, self.error, self.look = argument, order, expected, got, error, look
@@ -64,11 +65,11 @@ class Report:
 def check(f, *args, wrt=(), order=2, tolerance=1e-7, step=1e-3, seed=0, jacobian=False, names=None):
     """Check the derivatives of f(*args) up to `order`; return a `Report`, or raise `GradientError` at the first that is wrong.
 
-    f: any function of arrays or Tensors that returns a Tensor, or several. args: floating-point arrays (or Tensors) are checked, as
-    float64; anything else is passed on as it is. wrt: further Tensors that f uses, such as a network's parameters (float64 during the
-    check, put back after it). jacobian: compare every single entry of J, too. names: what messages call the checked arguments and
-    `wrt`. Random streams are rewound before every evaluation, so f may draw from `backend.stream`. A point within 2 `step` of a kink
-    cannot be checked.
+    f: any function of arrays or Tensors that returns a Tensor, or several. args: floating-point arrays (or Tensors) are checked,
+    as float64; anything else is passed on as it is. wrt: further Tensors that f uses, such as a network's parameters (float64
+    during the check, put back after it). jacobian: compare every single entry of J, too. names: what messages call the checked
+    arguments and `wrt`. Random streams are rewound before every evaluation, so f may draw from `backend.stream`. A point within
+    2 `step` of a kink cannot be checked.
     """
     inputs, wrt = [Tensor(_float64(a)) if _is_float(a) else a for a in args], list(wrt)
     leaves, before = [a for a in inputs if isinstance(a, Tensor)] + wrt, [t.data for t in wrt]
@@ -108,7 +109,7 @@ class _Check:
 
     def __init__(self, f, inputs, leaves, names, tolerance, step, rng):
         self.f, self.inputs, self.leaves, self.names = f, inputs, leaves, names
-        self.tolerance, self.step, self.rng, self.report = tolerance, step, rng, Report()
+        self.tolerance, self.step, self.rng, self.report, self.size = tolerance, step, rng, Report(), 0.0
         self.streams = stream_states()
         self.v, self.u = [Tensor(self.random(y)) for y in self.outputs()], {}
         self.streams = {**stream_states(), **self.streams}          # also of streams that f has opened just now
@@ -155,8 +156,10 @@ class _Check:
             size = max(size, math.fsum(np.abs(p).sum() for p in parts))
         x.data = centre
         got = float((_host(slope) * _host(h)).sum())
-        scale = max(abs(expected), float(np.linalg.norm(_host(slope))), 1e-4 * size, 1e-300)
-        error = abs(got - expected) / scale                 # 1e-4 · size: where S cancels, its rounding is no mistake of the rule
+        self.size = max(size, self.size)
+        # Where S cancels (the last two sizes), its rounding is no mistake of the rule.
+        scale = max(abs(expected), float(np.linalg.norm(_host(slope))), 1e-4 * size, 1e-7 * self.size, 1e-300)
+        error = abs(got - expected) / scale
         return expected, got, error if math.isfinite(error) else math.inf
 
     def run(self, order, jacobian):
@@ -185,8 +188,9 @@ class _Check:
         for name, (plain, recorded) in zip(self.names, pairs, strict=False):
             error = np.abs(plain - recorded).max(initial=0.0) / max(np.abs(recorded).max(initial=0.0), 1e-4 * largest, 1e-300)
             if not error <= 1e-12:
-                raise GradientError(name, 1, float(recorded.sum()), float(plain.sum()), error, "the two readings, which differ (here "
-                                    "the recorded and the plain gradient's sum): a shortcut (fast_vjp), or a rule that asks for types")
+                raise GradientError(name, 1, float(recorded.sum()), float(plain.sum()), error,
+                                    "the two readings, which differ (here the sums of the recorded and the plain gradient): "
+                                    "a shortcut (fast_vjp), or a rule that asks for types")
             self.report.add(name, "1, both readings", error)
 
     def jacobian(self):
@@ -209,7 +213,8 @@ class _Check:
                 error = np.abs(got - expected) / max(np.abs(expected).max(), 1e-4 * size, 1e-300)
                 at = i, j = np.unravel_index(np.argmax(error), error.shape)
                 if not error[at] <= self.tolerance:
-                    raise GradientError(name, 1, expected[at], got[at], error[at], f"output {i} by input {j}, counted in memory order")
+                    raise GradientError(name, 1, expected[at], got[at], error[at],
+                                        f"the entry for output {i} and input {j}, counted through all axes")
                 self.report.add(name, "1, every entry", error[at])
 
     def look(self, order, x, slope, h, expected, got):
@@ -219,8 +224,8 @@ class _Check:
         self.step /= 4
         finer, self.step = self.compare(order, x, slope, h)[0], self.step * 4
         if abs(finer - expected) > 1e-2 * abs(got - expected):
-            return f"the point: the finite difference does not settle ({expected:.10g}, then {finer:.10g} with a quarter of the step), " \
-                   "so it lies near a kink, a jump or a pole; move it, or try a smaller step"
+            return f"the point: the finite difference does not settle ({expected:.10g}, with a quarter of the step " \
+                   f"{finer:.10g}), so it lies near a kink, a jump or a pole; move it, or try a smaller step"
         again = [self.compare(order, x, slope, self.random(x))[:2] for _ in range(3)]
         ratios = [g / e for e, g in [(expected, got), *again] if e]
         cut = "a .data, a NumPy function or a number taken out of a Tensor cuts the graph"

@@ -63,7 +63,8 @@ def gradient_penalty(critic, x, center=1.0):
 
     x: an array (N, ...). WGAN-GP: x = interpolate(real, fake), center = 1, weight 10 (Gulrajani et al. 2017, eq. 3).
     R1: x = real, center = 0, weight γ/2 (Mescheder et al. 2018, eq. 9). R2: the same at fake.
-    The critic must treat samples one by one: no BatchNorm, or ∇ₓ D mixes samples.
+    The critic must treat samples one by one: no BatchNorm, or ∇ₓ D mixes samples. Add the penalty to the loss before taking the
+    gradient: alone it may not depend on every parameter (the last bias never changes a slope), which `grad` refuses.
     """
     x = Tensor(x)
     slope = grad(critic(x).sum(), x, create_graph=True)         # the sum separates: each D(xₙ) depends on xₙ alone

@@ -61,8 +61,9 @@ class Config:
         return self
 
 
+HIDDEN = 256                # units of the dense layer in both convolutional networks: it makes digits whole (see README)
 DEFAULTS = {
-    "conv": dict(steps=2000, batch_size=64, lr=5e-4, width=32, latent=64),
+    "conv": dict(steps=3000, batch_size=32, lr=5e-4, width=24, latent=64),
     "mlp": dict(steps=4000, batch_size=64, lr=2e-4, width=256, latent=64),
     "points": dict(steps=5000, batch_size=256, lr=5e-4, width=128, latent=16),
 }
@@ -75,8 +76,8 @@ def build(config, shape):
         size, channels = shape[1], shape[2]
 
         def generator():
-            return models.conv_generator(config.latent, size, channels, config.width)
-        discriminator = models.conv_discriminator(size, channels, config.width, norm=not penalised)
+            return models.conv_generator(config.latent, size, channels, config.width, HIDDEN)
+        discriminator = models.conv_discriminator(size, channels, config.width, not penalised, HIDDEN)
     else:
         w = config.width
         wide = (w, 2 * w, 4 * w) if len(shape) > 1 else (w, w)

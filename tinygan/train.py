@@ -38,7 +38,8 @@ class GAN:
 
     latent: size of z. loss: a name from `losses.LOSSES` or a `losses.Loss`. penalty: None or a function (D, real, fake) → scalar
     added to L_D, such as `wgan_gp()`. lr: one learning rate, or a pair (D's, G's). average: a second generator of the same
-    build, which follows the first as an exponential moving average (`EMA`), or None.
+    build, which follows the first as an exponential moving average (`EMA`), or None. For a schedule, assign to `opt_d.lr` and
+    `opt_g.lr` between steps.
     """
 
     def __init__(self, generator, discriminator, latent, *, loss="non-saturating", penalty=None, lr=2e-4, betas=(0.5, 0.999),

@@ -1,8 +1,8 @@
 """Two sequential networks on 100 × 100 colour images; losses and scores are plotted while they train.
 
 Discriminator: conv 16 (4×4, stride 2), max pool, flatten, dense 64, dense 1. Generator, backwards: dense 64, dense
-25 · 25 · 16, enlarge, conv 16, transposed conv to (100, 100, 3), tanh. With labels t = 1 for real and t = 0 for generated,
-one cross-entropy serves all, H(d, t) = E [softplus(d) − t d]:
+25 · 25 · 16, enlarge, conv 16, transposed conv to (100, 100, 3), tanh. With labels t = 1 for real and t = 0 for
+generated, one cross-entropy serves all, H(d, t) = E [softplus(d) − t d]:
 
     L_D = H(d(x), 1) + H(d(G(z)), 0)          L_G = H(d(G(z)), 1): the same images, labelled as G wants them seen
 
@@ -16,9 +16,9 @@ L_D → 0 and scores at 1 and 0 mean that D has won and G is not learning.
 Data: evening skies, drawn here: the lower the sun, the redder. Open the picture in a viewer that reloads: it is
 renewed every 50 steps.
 
-Expect two noisy but level pairs of curves, and six skies under them. Takes 3 minutes. Prints the
-last scores (perfect: 0.5 and 0.5) and how far mean and deviation of the generated pixels are from the real ones
-(perfect: 0, and what chance alone gives).
+Expect two noisy but level pairs of curves, and six skies under them. Takes 3 minutes. Prints the last scores
+(perfect: 0.5 and 0.5) and how far mean and deviation of the generated pixels are from the real ones (perfect: 0,
+and what chance alone gives).
 """
 
 import argparse
@@ -53,7 +53,7 @@ def skies(n, rng):
 device, batch, every = tinygan.pick_device(args.device), 16, 50
 images = tinygan.to_device(skies(1000, tinygan.stream("skies")), device)
 G = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 25 * 25 * 16), nn.Reshape(25, 25, 16),
-                  nn.BatchNorm(16), nn.ReLU(), nn.Upsample(2),                                          # (N, 50, 50, 16)
+                  nn.BatchNorm(16), nn.ReLU(), nn.Upsample(2),                                      # (N, 50, 50, 16)
                   nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm(16), nn.ReLU(),
                   nn.ConvTranspose2d(16, 3, 4, stride=2, padding=1), nn.Tanh()).to(device)
 D = nn.Sequential(nn.Conv2d(3, 16, 4, stride=2, padding=1), nn.LeakyReLU(0.2), nn.MaxPool2d(2), nn.Flatten(),
