@@ -63,7 +63,7 @@ class Config:
 
 HIDDEN = 256                # units of the dense layer in both convolutional networks: it makes digits whole (see README)
 DEFAULTS = {
-    "conv": dict(steps=3000, batch_size=32, lr=5e-4, width=24, latent=64),
+    "conv": dict(steps=2500, batch_size=32, lr=1e-3, width=16, latent=64),
     "mlp": dict(steps=4000, batch_size=64, lr=2e-4, width=256, latent=64),
     "points": dict(steps=5000, batch_size=256, lr=5e-4, width=128, latent=16),
 }
@@ -89,7 +89,7 @@ def build(config, shape):
     for net in (g, average, discriminator):
         net.to(config.device)
     return GAN(g, discriminator, config.latent, loss=config.loss, penalty=wgan_gp() if penalised else None, lr=config.lr,
-               average=average)
+               average=average, decay=0.998)
 
 
 class Run:
