@@ -1,13 +1,15 @@
 """How long is a training step, here and elsewhere? One command, one table.
 
     python benchmarks/train_step.py                       every workload against PyTorch (pip install -e ".[bench]")
-    python benchmarks/train_step.py ring mlp --steps 50   some workloads
+    python benchmarks/train_step.py ring mlp --turns 20   some workloads
     python benchmarks/train_step.py --peers torch jax     other libraries, where they are installed (torch, autograd, jax)
     python benchmarks/train_step.py --guard               before and after a change: under two minutes, tinygan against PyTorch
 
-Each library runs in a process of its own; the processes take turns, one step each, so that both meet the same noise. Printed per
-library are the median step, its ratio to PyTorch's (tinygan / peer, below 1 is faster; with the 10th to 90th percentile of the
-ratio of steps that ran back to back) and the peak memory of its process. The table and a plot are saved under benchmarks/results/.
+Each library runs in a process of its own, and the processes take turns, so that all meet the same noise. A turn is a pause, one step
+that does not count, and steps for a sixth of a second; the pause is there because the threads of OpenBLAS and of OpenMP wait
+actively for a while after their work, and would otherwise take a core from the next library. Printed per library are the median of
+its turns' median steps, the ratio of the medians (tinygan / peer: below 1, tinygan is faster), the 10th to 90th percentile of
+that ratio turn by turn, and the peak memory of its process. The table and a plot are saved under benchmarks/results/.
 """
 
 import argparse
@@ -28,9 +30,11 @@ sys.path.insert(0, str(HERE.parent))
 
 from workloads import WORKLOADS  # noqa: E402
 
+TURN, PAUSE = 1 / 6, 0.1        # seconds
+
 
 def worker(peer, name, device, layout):
-    """The child process: make the step, then run one per line of input and answer with its seconds and the peak memory."""
+    """The child process: make the step, then take a turn per line of input; answer with its median step and the peak memory."""
     module = importlib.import_module(f"peer_{peer}")
     options = {"layout": layout} if layout else {}
     step = module.make(WORKLOADS[name], device, **options)
@@ -38,11 +42,15 @@ def worker(peer, name, device, layout):
     memory = getattr(module, "memory", lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     print("ready", flush=True)
     for _ in sys.stdin:
-        start = time.perf_counter()
         step()
         finish()
-        seconds = time.perf_counter() - start
-        print(seconds, memory(), flush=True)
+        times = []
+        while sum(times) < TURN:
+            start = time.perf_counter()
+            step()
+            finish()
+            times.append(time.perf_counter() - start)
+        print(statistics.median(times), memory(), flush=True)
 
 
 class Peer:
@@ -56,8 +64,9 @@ class Peer:
             raise RuntimeError(f"{peer} could not start on {name}")
         self.label, self.layout, self.times, self.memory = peer, layout, [], 0.0
 
-    def step(self):
-        """Run one step and wait for it; returns its seconds."""
+    def turn(self):
+        """Take a turn and wait for its end; returns the median seconds per step."""
+        time.sleep(PAUSE)
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         seconds, memory = map(float, self.process.stdout.readline().split())
@@ -69,7 +78,7 @@ class Peer:
         self.process.wait()
 
 
-def measure(name, peers, device, threads, seconds, steps=None):
+def measure(name, peers, device, threads, seconds, turns=None):
     """{library: {median, ratio, low, high, memory}} for one workload, all libraries interleaved."""
     w = WORKLOADS[name]
     group = []
@@ -77,12 +86,11 @@ def measure(name, peers, device, threads, seconds, steps=None):
         layouts = ("contiguous", "channels_last") if p.startswith("torch") and w.net == "conv" else (None,)
         group += [Peer(p, name, device, threads, layout) for layout in layouts]
     for p in group:
-        for _ in range(3):                                      # warm up: compile, fill caches
-            p.step()
+        p.turn()                                                # warm up: compile, fill caches
     start, done = time.perf_counter(), 0
-    while done < (steps or 10_000) and (steps or done < 8 or time.perf_counter() - start < seconds):
+    while done < (turns or 10_000) and (turns or done < 8 or time.perf_counter() - start < seconds):
         for p in group:
-            p.times.append(p.step())
+            p.times.append(p.turn())
         done += 1
     best = {}
     for p in group:
@@ -92,7 +100,7 @@ def measure(name, peers, device, threads, seconds, steps=None):
     mine, rows = best["tinygan"].times, {}
     for label, p in best.items():
         ratios = sorted(a / b for a, b in zip(mine, p.times, strict=True))
-        rows[label] = {"ms": 1e3 * statistics.median(p.times), "memory": p.memory, "steps": done, "layout": p.layout,
+        rows[label] = {"ms": 1e3 * statistics.median(p.times), "memory": p.memory, "turns": done, "layout": p.layout,
                        "ratio": statistics.median(mine) / statistics.median(p.times),
                        "low": ratios[len(ratios) // 10], "high": ratios[-1 - len(ratios) // 10]}
     return rows
@@ -141,7 +149,7 @@ def main():
     parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
     parser.add_argument("--seconds", type=float, default=30, help="per workload (default: 30)")
-    parser.add_argument("--steps", type=int, help="a fixed number of steps per workload instead")
+    parser.add_argument("--turns", type=int, help="a fixed number of turns per workload instead")
     parser.add_argument("--guard", action="store_true", help="short: 12 s per workload, nothing saved")
     parser.add_argument("--name", default="train_step", help="of the files under benchmarks/results/ (default: train_step)")
     args = parser.parse_args()
@@ -150,7 +158,7 @@ def main():
         parser.error(f"unknown workload {', '.join(sorted(unknown))}; choose from {', '.join(WORKLOADS)}")
     results = {}
     for name in args.workloads or WORKLOADS:
-        results[name] = measure(name, args.peers, args.device, args.threads, 12 if args.guard else args.seconds, args.steps)
+        results[name] = measure(name, args.peers, args.device, args.threads, 12 if args.guard else args.seconds, args.turns)
         for line in table({name: results[name]}).splitlines()[2 if len(results) > 1 else 0:]:
             print(line, flush=True)
     if not args.guard:
