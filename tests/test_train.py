@@ -48,6 +48,17 @@ def same(a, b):
     return all(np.array_equal(a[k], b[k]) for k in a)
 
 
+# ---- who moves when ---------------------------------------------------------------------------------------
+
+def test_the_generator_and_its_average_move_on_every_third_step_only(device):
+    gan = small(device, d_steps=3)
+    for step in range(1, 7):
+        g, average, d = weights(gan.g), weights(gan.average.module), weights(gan.d)
+        gan.step(real(device=device))
+        assert not same(d, weights(gan.d)), "D moves on every step"
+        assert same(g, weights(gan.g)) == (step % 3 != 0) == same(average, weights(gan.average.module))
+
+
 # ---- one step ---------------------------------------------------------------------------------------------
 
 def sigma(d):

@@ -11,7 +11,7 @@ import numpy as np
 from . import backend, data, plot
 from .checkpoint import CheckpointError
 from .losses import LOSSES
-from .run import DEFAULTS, Config, Run, generator_of
+from .run import DEFAULTS, Config, Run, field, generator_of
 from .train import Diverged
 
 TRAIN_HELP = """examples:
@@ -128,7 +128,7 @@ def sample(args):
     if len(shape) > 1:
         picture = plot.to_grid(fake, columns=8 if args.interpolate else None)
     else:
-        picture = plot.density(fake, data.load(config.data, seed=config.seed).x, field=gan.score)
+        picture = plot.density(fake, data.load(config.data, seed=config.seed).x, field=field(gan, config))
     plot.save_image(args.out, picture)
     print(f"{len(fake)} samples: {args.out}")
     return 0

@@ -37,13 +37,14 @@ class GAN:
     """A generator and a discriminator at play, with their optimisers.
 
     latent: size of z. loss: a name from `losses.LOSSES` or a `losses.Loss`. penalty: None or a function (D, real, fake) → scalar
-    added to L_D, such as `wgan_gp()`. lr: one learning rate, or a pair (D's, G's). average: a second generator of the same
+    added to L_D, such as `wgan_gp()`. lr: one learning rate, or a pair (D's, G's). d_steps: G moves on every d_steps-th step only,
+    so that D has time to become a good judge. average: a second generator of the same
     build, which follows the first as an exponential moving average (`EMA`), or None. For a schedule, assign to `opt_d.lr` and
     `opt_g.lr` between steps.
     """
 
     def __init__(self, generator, discriminator, latent, *, loss="non-saturating", penalty=None, lr=2e-4, betas=(0.5, 0.999),
-                 average=None, decay=0.999):
+                 d_steps=1, average=None, decay=0.999):
         if isinstance(loss, str) and loss not in losses.LOSSES:
             raise ValueError(f"loss: expected one of {', '.join(losses.LOSSES)}, got {loss!r}")
         self.g, self.d, self.latent, self.penalty = generator, discriminator, latent, penalty
@@ -52,7 +53,7 @@ class GAN:
         self.opt_g, self.opt_d = Adam(generator.parameters(), lr_g, betas), Adam(discriminator.parameters(), lr_d, betas)
         self.device = device_of(self.opt_g.params[0].data)
         self.average = EMA(generator, average, decay) if average is not None else None
-        self.steps = 0
+        self.d_steps, self.steps = d_steps, 0
 
     def latents(self, n, name="latent"):
         """n latents (n, latent) ~ N(0, 1) on the networks' device, from the random stream of this name."""
@@ -69,10 +70,11 @@ class GAN:
         self.opt_d.step(grad(loss_d, self.opt_d.params))
 
         loss_g = self.loss.generator(self.d(fake))
-        self.opt_g.step(grad(loss_g, self.opt_g.params))
-        if self.average is not None:
-            self.average.step()
         self.steps += 1
+        if self.steps % self.d_steps == 0:
+            self.opt_g.step(grad(loss_g, self.opt_g.params))
+            if self.average is not None:
+                self.average.step()
         return loss_d.data, loss_g.data, d_real.data, d_fake.data
 
     def sample(self, z):
@@ -85,14 +87,18 @@ class GAN:
         g.train(training)
         return to_host(out)
 
-    def score(self, x):
-        """D's probability σ(logit) that each of x is real, as a NumPy array (N,), in evaluation mode."""
+    def logits(self, x):
+        """What D says of each of x, as a NumPy array (N,), in evaluation mode."""
         training = self.d.training
         self.d.eval()
         with no_grad():
             d = to_host(self.d(to_device(x, self.device)).data).reshape(-1)
         self.d.train(training)
-        return np.exp(-np.logaddexp(-d, 0))
+        return d
+
+    def score(self, x):
+        """D's probability σ(logit) that each of x is real, as a NumPy array (N,), in evaluation mode."""
+        return np.exp(-np.logaddexp(-self.logits(x), 0))
 
     def parts(self):
         """What a checkpoint holds: {name: object with state_dict and load_state_dict}."""
