@@ -5,8 +5,8 @@
     python benchmarks/train_step.py --peers torch jax     other libraries, where they are installed (torch, autograd, jax)
     python benchmarks/train_step.py --guard               before and after a change: under two minutes, tinygan against PyTorch
 
-Each library runs in a process of its own, and the processes take turns, so that all meet the same noise. A turn is a pause, one step
-that does not count, and steps for a sixth of a second; the pause is there because the threads of OpenBLAS and of OpenMP wait
+Each library runs in a process of its own, and the processes take turns, so that all meet the same noise. A turn is a pause, one
+step that does not count, and steps for a sixth of a second; the pause is there because the threads of OpenBLAS and of OpenMP wait
 actively for a while after their work, and would otherwise take a core from the next library. Printed per library are the median of
 its turns' median steps, the ratio of the medians (tinygan / peer: below 1, tinygan is faster), the 10th to 90th percentile of
 that ratio turn by turn, and the peak memory of its process. The table and a plot are saved under benchmarks/results/.
