@@ -30,8 +30,8 @@ def xp(*arrays):
 def _keep_freed_memory():
     """Ask glibc to keep freed arrays in the process instead of handing their pages back to the kernel.
 
-    A training step frees and allocates the same sizes over and over, and every fresh page costs a fault (about 4 µs measured on a
-    virtual machine): without this, a chain of elementwise operations on (64, 14, 14, 64) arrays took 24 ms, with it 4 ms. The price
+    A training step frees and allocates the same sizes over and over, and every fresh page costs a fault: a chain of products of
+    (64, 14, 14, 64) arrays takes four to five times as long without this (benchmarks/tricks.py). The price
     is that the process keeps its peak memory until it ends. Elsewhere than on glibc this does nothing.
     """
     try:

@@ -81,24 +81,10 @@ def fold(v, *, size, stride=1, padding=0, dilation=1):
         return gpu.col2im(v, size, (sh, sw), (ph, pw), (dh, dw))
     n, ho, wo, kh, kw, c = v.shape
     h, w = size
-    if dh > 1 or dw > 1:                                # tap by tap
-        x = xp(v).zeros((n, h + 2 * ph, w + 2 * pw, c), dtype=v.dtype)
-        for i in range(kh):
-            for j in range(kw):
-                x[:, i * dh:i * dh + sh * ho:sh, j * dw:j * dw + sw * wo:sw] += v[:, :, :, i, j]
-        return x[:, ph:ph + h, pw:pw + w]
-    # Taps (i..i+sh, j..j+sw) of all windows tile the image without overlap, so they are added at once: for kernel 4 and stride 2
-    # that is 4 long additions instead of 16 short ones. In `tiles` pixel (sh·a + i, sw·b + j) is [:, a, b, i, j].
-    rows, cols = -(-builtins.max(h + 2 * ph, sh * (ho - 1) + kh) // sh), -(-builtins.max(w + 2 * pw, sw * (wo - 1) + kw) // sw)
-    if c < 4:                                               # planes, as v comes from conv2d_input: the runs are long that way
-        tiles = xp(v).zeros((sh, sw, c, n, rows, cols), dtype=v.dtype).transpose(3, 4, 5, 0, 1, 2)
-    else:
-        tiles = xp(v).zeros((n, rows, sh, cols, sw, c), dtype=v.dtype).transpose(0, 1, 3, 2, 4, 5)
-    for i in range(0, kh, sh):
-        for j in range(0, kw, sw):
-            part = v[:, :, :, i:i + sh, j:j + sw]
-            tiles[:, i // sh:i // sh + ho, j // sw:j // sw + wo, :part.shape[3], :part.shape[4]] += part
-    x = tiles.transpose(0, 1, 3, 2, 4, 5).reshape(n, rows * sh, cols * sw, c)
+    x = xp(v).zeros((n, h + 2 * ph, w + 2 * pw, c), dtype=v.dtype)
+    for i in range(kh):                                     # tap by tap: one long addition each
+        for j in range(kw):
+            x[:, i * dh:i * dh + sh * ho:sh, j * dw:j * dw + sw * wo:sw] += v[:, :, :, i, j]
     return x[:, ph:ph + h, pw:pw + w]
 fold.vjps(lambda g, y, v, size, stride=1, padding=0, dilation=1:
           unfold(g, kernel=v.shape[3:5], stride=stride, padding=padding, dilation=dilation))

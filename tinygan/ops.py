@@ -225,7 +225,10 @@ leaky_relu.vjps(lambda g, y, x, slope=0.2: g * _slope(_value(x), slope))
 
 
 def _slope(x, slope):
-    """1 where x > 0, else `slope`, as a constant array. (A product with the mask takes a tenth of the time of np.where.)"""
+    """1 where x > 0, else `slope`, as a constant array.
+
+    A product with it takes a quarter of the time of np.where (benchmarks/tricks.py).
+    """
     s = xp(x).multiply(x > 0, 1 - slope, dtype=x.dtype)
     s += slope
     return s
@@ -558,8 +561,8 @@ normalize.vjps(lambda g, y, x, scale, shift, axis, eps=1e-5, statistics=None: _s
 
 
 # The shortcut for statistics over all axes but the last (BatchNorm): sums as products with ones (autograd.sum_rows), and rows of
-# several pixels joined so that the C numbers per channel do not make for short loops. 1.3 ms forwards and 2.1 ms backwards
-# for (64, 14, 14, 64), where the lines above take 3.1 and 3.6.
+# several pixels joined so that the C numbers per channel do not make for short loops: 1.5 times as fast as the lines above
+# for (64, 14, 14, 64) (benchmarks/tricks.py).
 
 
 def _wide(x, *channels):
