@@ -61,14 +61,19 @@ class Optimizer:
         self.steps += 1
         if xp(self.flat) is not np:             # on the GPU one long update: there, every operation has its price, however short
             self.update(self.flat, gpu.join(grads, self.flat.dtype), *self.state)
-        for start, stop, first, last in self.runs if xp(self.flat) is np else ():
+        else:
+            self._update_in_blocks(grads)
+        for p in self.params:
+            p.touch()
+
+    def _update_in_blocks(self, grads):
+        """On the CPU: `update`, run by run and in blocks that stay in the core's cache."""
+        for start, stop, first, last in self.runs:
             g = [g.reshape(-1) for g in grads[first:last]]
-            g = g[0] if len(g) == 1 else xp(g[0]).concatenate(g)
+            g = g[0] if len(g) == 1 else np.concatenate(g)
             for i in range(start, stop, BLOCK):
                 block = slice(i, min(i + BLOCK, stop))
                 self.update(self.flat[block], g[i - start:block.stop - start], *(s[block] for s in self.state))
-        for p in self.params:
-            p.touch()
 
     def state_dict(self):
         """{name: NumPy array}: the step count and what is remembered."""

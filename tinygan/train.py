@@ -38,9 +38,8 @@ class GAN:
 
     latent: size of z. loss: a name from `losses.LOSSES` or a `losses.Loss`. penalty: None or a function (D, real, fake) → scalar
     added to L_D, such as `wgan_gp()`. lr: one learning rate, or a pair (D's, G's). d_steps: G moves on every d_steps-th step only,
-    so that D has time to become a good judge. average: a second generator of the same
-    build, which follows the first as an exponential moving average (`EMA`), or None. For a schedule, assign to `opt_d.lr` and
-    `opt_g.lr` between steps.
+    so that D has time to become a good judge. average: a second generator of the same build, which follows the first as an
+    exponential moving average (`EMA`), or None. For a schedule, assign to `opt_d.lr` and `opt_g.lr` between steps.
     """
 
     def __init__(self, generator, discriminator, latent, *, loss="non-saturating", penalty=None, lr=2e-4, betas=(0.5, 0.999),
@@ -77,24 +76,22 @@ class GAN:
                 self.average.step()
         return loss_d.data, loss_g.data, d_real.data, d_fake.data
 
+    def _evaluate(self, net, x):
+        """net(x) as a NumPy array, in evaluation mode and recording nothing."""
+        training = net.training
+        net.eval()
+        with no_grad():
+            out = net(to_device(x, self.device)).data
+        net.train(training)
+        return to_host(out)
+
     def sample(self, z):
         """Samples for latents z, as a NumPy array, from the averaged generator if there is one, in evaluation mode."""
-        g = self.g if self.average is None else self.average.module
-        training = g.training
-        g.eval()
-        with no_grad():
-            out = g(to_device(z, self.device)).data
-        g.train(training)
-        return to_host(out)
+        return self._evaluate(self.g if self.average is None else self.average.module, z)
 
     def logits(self, x):
         """What D says of each of x, as a NumPy array (N,), in evaluation mode."""
-        training = self.d.training
-        self.d.eval()
-        with no_grad():
-            d = to_host(self.d(to_device(x, self.device)).data).reshape(-1)
-        self.d.train(training)
-        return d
+        return self._evaluate(self.d, x).reshape(-1)
 
     def score(self, x):
         """D's probability σ(logit) that each of x is real, as a NumPy array (N,), in evaluation mode."""
