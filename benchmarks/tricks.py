@@ -64,6 +64,12 @@ def main():
     compare("conv.conv2d: few channels as planes",
             lambda: conv.unfold(image, kernel=(4, 4), **how).reshape(-1, 16) @ w.reshape(16, 64),
             lambda: conv.conv2d(image, w, **how))
+    for n, o, c in ((64, 128, 64), (32, 32, 16)):
+        g, w = rng.standard_normal((n, 7, 7, o), dtype=np.float32), rng.standard_normal((4, 4, c, o), dtype=np.float32)
+        compare(f"conv.conv2d_input: sub-pixels, ({n}, 7, 7, {o}) to {c} channels",
+                lambda g=g, w=w, c=c: conv.fold((g.reshape(-1, w.shape[3]) @ w.reshape(-1, w.shape[3]).T).reshape(
+                    -1, 7, 7, 4, 4, c), size=(14, 14), **how),
+                lambda g=g, w=w: conv.conv2d_input(g, w, size=(14, 14), **how))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Convolution: one trilinear form, read in three ways, against the formula evaluated term by term.
 (Gradients: test_gradients.py.)"""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -35,6 +37,33 @@ def test_the_trio_is_the_formula_at_any_setting(setting, n, c, o):
     np.testing.assert_allclose(conv.conv2d(x, w, **how), y, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(conv.conv2d_input(g, w, size=size, **how), gx, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(conv.conv2d_weight(x, g, kernel=kernel, **how), gw, rtol=1e-12, atol=1e-12)
+
+
+@given(settings(), st.integers(0, 2), st.integers(1, 5), st.integers(1, 3))
+def test_both_ways_to_the_transposed_convolution_are_the_formula(setting, n, c, o):
+    """By sub-pixels and by adding windows up, whichever of them the layer's shape would have chosen."""
+    size, kernel, how = setting
+    how["dilation"] = (1, 1)
+    try:
+        shape = conv.output_size(size, kernel, **how)
+    except ValueError:
+        return
+    w, g = draw((*kernel, c, o), seed=1), draw((n, *shape, o), seed=2)
+    _, expected, _ = trilinear(np.zeros((n, *size, c)), w, g, **how)
+    for few in (True, False):
+        with mock.patch.object(conv, "_few_extra_products", lambda *a, few=few, **k: few):
+            y = conv.conv2d_input(g, w, size=size, **how)
+        np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12, err_msg=f"sub-pixels: {few}")
+
+
+def test_sub_pixels_are_taken_where_they_cost_few_products():
+    """A DCGAN's middle layers: yes. Wide and tiny features, a single channel, dilation: no."""
+    how = dict(stride=2, padding=1, dilation=1)
+    assert conv._few_extra_products((64, 7, 7, 128), (4, 4, 64, 128), (14, 14), **how)
+    assert conv._few_extra_products((32, 16, 16, 64), (3, 3, 64, 64), (16, 16), stride=1, padding=1, dilation=1)
+    assert not conv._few_extra_products((32, 4, 4, 512), (4, 4, 256, 512), (8, 8), **how)
+    assert not conv._few_extra_products((64, 14, 14, 64), (4, 4, 1, 64), (28, 28), **how)
+    assert not conv._few_extra_products((64, 14, 14, 64), (4, 4, 32, 64), (31, 31), **{**how, "dilation": 2})
 
 
 @given(settings())
