@@ -35,9 +35,12 @@ TURN, PAUSE = 1 / 6, 0.1        # seconds
 
 def worker(peer, name, device, layout):
     """The child process: make the step, then take a turn per line of input; answer with its median step and the peak memory."""
-    module = importlib.import_module(f"peer_{peer}")
     options = {"layout": layout} if layout else {}
-    step = module.make(WORKLOADS[name], device, **options)
+    try:
+        module = importlib.import_module(f"peer_{peer}")
+        step = module.make(WORKLOADS[name], device, **options)
+    except (ImportError, NotImplementedError) as e:
+        return print(f"skipped: {e}", flush=True)
     finish = getattr(module, "finish", lambda: None)
     memory = getattr(module, "memory", lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     print("ready", flush=True)
@@ -60,8 +63,10 @@ class Peer:
         env = dict(os.environ, OMP_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS=str(threads), BENCH_THREADS=str(threads))
         command = [sys.executable, __file__, "--worker", peer, name, device, layout or ""]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
-        if self.process.stdout.readline().strip() != "ready":
+        answer = self.process.stdout.readline().strip()
+        if not answer.startswith(("ready", "skipped")):
             raise RuntimeError(f"{peer} could not start on {name}")
+        self.skipped = answer.partition("skipped: ")[2]
         self.label, self.layout, self.times, self.memory = peer, layout, [], 0.0
 
     def turn(self):
@@ -85,6 +90,10 @@ def measure(name, peers, device, threads, seconds, turns=None):
     for p in ["tinygan", *peers]:
         layouts = ("contiguous", "channels_last") if p.startswith("torch") and w.net == "conv" else (None,)
         group += [Peer(p, name, device, threads, layout) for layout in layouts]
+    for p in group:
+        if p.skipped:
+            print(f"{name}: without {p.label} ({p.skipped})", file=sys.stderr)
+    group = [p for p in group if not p.skipped]
     for p in group:
         p.turn()                                                # warm up: compile, fill caches
     start, done = time.perf_counter(), 0
