@@ -70,6 +70,11 @@ def main():
                 lambda g=g, w=w, c=c: conv.fold((g.reshape(-1, w.shape[3]) @ w.reshape(-1, w.shape[3]).T).reshape(
                     -1, 7, 7, 4, 4, c), size=(14, 14), **how),
                 lambda g=g, w=w: conv.conv2d_input(g, w, size=(14, 14), **how))
+    x = rng.standard_normal((32, 28, 28, 64), dtype=np.float32)
+    pool = dict(kernel=(2, 2), stride=(2, 2))
+    y = conv.max_pool(x, **pool)
+    compare("conv.max_pool's rule: tap by tap, (32, 28, 28, 64)", lambda: conv.max_pool.rules[0](y, y, x, **pool),
+            lambda: conv.max_pool.fast(y, y, None, [True], x, **pool))
 
 
 if __name__ == "__main__":

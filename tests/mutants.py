@@ -43,9 +43,9 @@ import test_autograd  # noqa: E402
 import test_numerics  # noqa: E402
 
 from tinygan import autograd, conv, ops  # noqa: E402
-from tinygan.autograd import Op, Tensor, grad  # noqa: E402
+from tinygan.autograd import Op, Tensor, data_of, grad  # noqa: E402
 
-raw = ops._value
+raw = data_of
 
 # ---------------------------------------------------------------------------- 1. wrapped rules
 
@@ -643,13 +643,15 @@ def survives(shown):
 # Survivors that compute the same as the original for every input: a pattern of the description → why.
 EQUIVALENT = {
     r"abs\[0\]: x cut off": "sign x is locally constant",
+    r"max_pool\[0\]: x cut off": "which place wins is locally constant",
+    r"max_pool\[0\]: wrong when plain": "there the shortcut answers, which the suite compares with the recorded reading",
     r"where\[[12]\]: the others cut off": "only the condition is read, and it is no Tensor",
     r"var\[0\]: wrong for (0-d|not broadcast)": "the variance of one number has the gradient 0, and 1.5 · 0 = 0",
     r"(maximum|minimum)\[[01]\]: y  →  [abg]": "y is asked for its type only, which is that of all",
     r"(maximum|minimum)\[[01]\]: [ab]  →  y": "a exceeds b exactly if the result does",
     r"clip\[0\]: (low|high)  →  y": "x reaches a bound exactly if it reaches the clipped x",
     r"(relu|leaky_relu|elu)\[0\]: .*[xy]  →  [xy]": "x and y have the same sign",
-    r"leaky_relu\[0\]: _value\(x\)  →  x": "comparing a Tensor gives a plain array",
+    r"leaky_relu\[0\]: data_of\(x\)  →  x": "comparing a Tensor gives a plain array",
     r"pad\[0\]: .*(True  →  False|strict=True.*)": "the forward pass has already refused widths of another length",
     r"norm\[0\]: y \+ \(y == 0\)  →  y - \(y == 0\)": "at the zero vector any finite divisor does: x̄ = 0 / ±1",
     r"logsumexp\[0\]: 0\.0  →  1\.0": "only for y = −inf, where e^(−inf − 1) = e^(−inf − 0) = 0",
@@ -659,7 +661,7 @@ EQUIVALENT = {
     r"_slope: x  →  slope": "only xp(x), which is NumPy for both here; it differs on CuPy, where the tests run too",
     r"_inverse: tuple.*": "NumPy takes the axes as a list, too",
     r"_count: 1  →  2": "only for an empty reduction, whose gradient has no elements",
-    r"_ties: (x  →  y|_value\(y\)  →  y)": "x and y have one type, and comparing a Tensor gives a plain array",
+    r"_ties: (x  →  y|data_of\(y\)  →  y)": "x and y have one type, and comparing a Tensor gives a plain array",
     r"_piece: g  →  y": "ȳ has as many axes as y",
     r"unbroadcast: (1  →  2|tuple\(range.*|shape  →  g|g  →  shape|g\.ndim - 1  →  .*)":
         "chooses between two ways to compute one sum (sum_rows and sum); both are tested",

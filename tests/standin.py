@@ -256,6 +256,7 @@ ndarray.__module__ = "cupy"
 # ------------------------------------------------------------------------------------------------ kernels
 
 CUDA = """
+#include <algorithm>
 #include <cmath>
 using namespace std;
 struct index3 { unsigned x, y, z; };

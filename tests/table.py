@@ -471,6 +471,8 @@ for shape, kw in [((2, 4, 4, 2), dict(kernel=2)), ((1, 5, 6, 1), dict(kernel=(2,
                   ((2, 5, 4, 2), dict(kernel=3, stride=2, padding=1)),
                   ((1, 4, 6, 1), dict(kernel=(1, 2), stride=(2, 1), padding=(0, 1)))]:
     add("max_pool2d", conv.max_pool2d, lambda x, **kw: _pooled(np.max, x, **kw), draw(shape), **kw)
+    add("max_pool", conv.max_pool, lambda x, **kw: _pooled(np.max, x, **kw), draw(shape),
+        **{"stride": _two(kw.get("stride") or kw["kernel"]), **{k: _two(v) for k, v in kw.items()}})
     add("avg_pool2d", conv.avg_pool2d, lambda x, **kw: _pooled(np.mean, x, **kw), draw(shape), **kw)
 for shape, factor in [((2, 2, 3, 2), 2), ((1, 2, 2, 1), (3, 1)), ((0, 2, 2, 1), 2)]:
     add("upsample", conv.upsample, lambda x, factor: np.kron(x, np.ones((1, *_two(factor), 1))), draw(shape),
@@ -510,6 +512,10 @@ KINKS = {
              [[[0.5, 1], [0.5, 0]]])],
     "max_pool2d": [(lambda x: conv.max_pool2d(x, 2), [np.zeros((1, 2, 2, 1))], np.ones((1, 1, 1, 1)),
                     [np.full((1, 2, 2, 1), 0.25)])],
+    "max_pool": [(lambda x: conv.max_pool2d(x, 2, 1), [np.array([[0.0, 1, 1], [0, 1, 0]]).reshape(1, 2, 3, 1)],
+                  np.array([2.0, 3]).reshape(1, 1, 2, 1), [np.array([[0, 2, 1], [0, 2, 0.0]]).reshape(1, 2, 3, 1)]),
+                 (lambda x: conv.max_pool2d(x, 2, 2, 1), [np.full((1, 2, 2, 1), -math.inf)], np.ones((1, 2, 2, 1)),
+                  [np.ones((1, 2, 2, 1))])],
     "norm": [(ops.norm, [np.zeros(3)], np.array(2.0), [[0, 0, 0]]),
              (ops.norm, [np.array([-3.0])], np.array(2.0), [[-2]]),
              (lambda x: ops.norm(x, axis=1), [np.array([[0.0, 0], [3, 4]])], np.ones(2),

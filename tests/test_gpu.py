@@ -226,6 +226,42 @@ def test_unfold_and_fold_on_the_device_are_those_on_the_host(size, kernel, strid
         np.testing.assert_allclose(to_host(got), conv.fold(flip(v), size=size, **how), atol=3e-6)
 
 
+@each_type
+@each_setting
+def test_max_pooling_and_its_gradient_are_their_definitions(size, kernel, stride, padding, dilation, dtype, guarded):
+    """Every window by itself, with many ties: its maximum, and its gradient in equal parts to where that is."""
+    padding = tuple(min(p, k - 1) for p, k in zip(padding, kernel, strict=True))
+    ho, wo = conv.output_size(size, kernel, stride, padding)
+    for n, c in [(2, 3), (1, 1), (3, 5)]:
+        x, g = np.random.default_rng(c).integers(-3, 2, (n, *size, c)).astype(dtype), some((n, ho, wo, c), dtype, 1)
+        y, gradient = np.empty_like(g), np.zeros_like(x)
+        for i, j in np.ndindex(ho, wo):
+            rows, columns = (slice(max(a * s - p, 0), a * s - p + k) for a, s, p, k in zip((i, j), stride, padding, kernel,
+                                                                                           strict=True))
+            window = x[:, rows, columns]
+            y[:, i, j] = window.max(axis=(1, 2))
+            hit = window == y[:, i:i + 1, j:j + 1]
+            gradient[:, rows, columns] += hit * (g[:, i:i + 1, j:j + 1] / hit.sum(axis=(1, 2), keepdims=True)).astype(dtype)
+        for device in ("cpu", "gpu"):
+            got = conv.max_pool(to_device(x, device), kernel=kernel, stride=stride, padding=padding)
+            np.testing.assert_array_equal(to_host(got), y)
+            back = grad(conv.max_pool(t := Tensor(to_device(x, device)), kernel=kernel, stride=stride, padding=padding), t,
+                        to_device(g, device))
+            assert back.dtype == dtype
+            np.testing.assert_allclose(to_host(back), gradient, rtol=0, atol=20 * np.finfo(dtype).eps)
+
+
+def test_max_pooling_passes_nan_on(any_gpu):
+    """On both devices alike: a window with a NaN has no maximum."""
+    x = some((1, 4, 4, 1))
+    for place in ((0, 0), (1, 1), (0, 1)):
+        x[0, place[0], place[1], 0] = np.nan
+        for device in ("cpu", "gpu"):
+            y = to_host(conv.max_pool2d(to_device(x, device), 2))
+            assert np.isnan(y[0, 0, 0, 0]) and np.isfinite(y[0, 1, 1, 0])
+        x[0, place[0], place[1], 0] = 0
+
+
 @pytest.mark.parametrize("most", [1, 3000, 1 << 40])
 def test_convolutions_in_blocks_are_convolutions(most, cupy, monkeypatch):
     """One image at a time, a few, all: the memory for columns decides how, not what."""
@@ -274,6 +310,9 @@ def test_adams_kernel_is_adam(dtype, betas, guarded):
 
 MUTANTS = [("im2col", "0 <= column &&", ""), ("im2col", "u * dh - ph", "u * dh"), ("im2col", "j * sw", "j * sh"),
            ("col2im", "top % sh ||", ""), ("col2im", "sum += columns", "sum = columns"), ("col2im", "v * dw;", "v;"),
+           ("max_pool", "value > most", "value < most"), ("max_pool", "min(j * sw - pw + kw, w)", "j * sw - pw + kw"),
+           ("max_pool_input", "/ ties", ""), ("max_pool_input", "x[k] != y[window]", "false"),
+           ("max_pool_input", "row + ph - kh + sh", "row + ph - kh"), ("max_pool_input", "sum += g", "sum = g"),
            ("add_at", "if (k > 0 && places[k - 1] == place) return;", ""), ("add_at", "values[order[j]]", "values[j]"),
            ("adam", "new1 * g", "new2 * g"), ("adam", "sqrt(v[k]) + eps", "sqrt(v[k] + eps)")]
 
@@ -285,6 +324,13 @@ def kernels_hold():
         x, v = some((2, *size, 3)), some(conv.unfold(some((2, *size, 3)), kernel=kernel, **how).shape)
         assert np.array_equal(to_host(conv.unfold(to_device(x, "gpu"), kernel=kernel, **how)), conv.unfold(x, kernel=kernel, **how))
         assert np.allclose(to_host(conv.fold(to_device(v, "gpu"), size=size, **how)), conv.fold(v, size=size, **how), atol=1e-5)
+        if dilation == (1, 1) and all(p < k for p, k in zip(padding, kernel, strict=True)):
+            x = np.round(x)
+            pooled = []
+            for device in ("cpu", "gpu"):
+                y = conv.max_pool(t := Tensor(to_device(x, device)), kernel=kernel, stride=stride, padding=padding)
+                pooled.append((to_host(y.data), to_host(grad(y, t, to_device(some(y.shape), device)))))
+            assert np.array_equal(pooled[0][0], pooled[1][0]) and np.allclose(pooled[0][1], pooled[1][1], atol=1e-5)
     index, v = np.array([2, 0, 2, 2, 1, 0]), some((6, 2))
     got = ops.put(to_device(v, "gpu"), key=to_device(index, "gpu"), shape=(4, 2))
     assert np.array_equal(to_host(got), ops.put(v, key=index, shape=(4, 2)))
@@ -386,7 +432,7 @@ def test_a_kernel_with_a_mistake_does_not_compile():
 
 
 def test_all_kernels_are_known_by_their_declaration():
-    assert set(standin.signatures(SOURCE)) == {"im2col", "col2im", "add_at", "adam"}
+    assert set(standin.signatures(SOURCE)) == {"im2col", "col2im", "max_pool", "max_pool_input", "add_at", "adam"}
     assert SOURCE.count("__global__") == len(standin.signatures(SOURCE)) and SOURCE.isascii()
 
 

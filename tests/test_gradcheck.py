@@ -8,7 +8,7 @@ import pytest
 from table import draw
 
 from tinygan import nn, ops
-from tinygan.autograd import Tensor, grad, op
+from tinygan.autograd import Tensor, data_of, grad, op
 from tinygan.backend import seed, stream, to_device, to_host
 from tinygan.gradcheck import GradientError, Report, check, check_module
 
@@ -46,10 +46,10 @@ def test_a_right_rule_passes_and_is_reported(device):
     (lambda g, y, x: 3 * g[::-1] * x * x, 1, "transposed, shifted or swapped"),
     (lambda g, y, x: 0.0 * x, 1, "a rule returns 0"),
     (lambda g, y, x: 3.00001 * g * x * x, 1, "a factor: what came is 1 times"),
-    (lambda g, y, x: 3 * g * ops._value(x) ** 2, 2, "cuts the graph"),
-    (lambda g, y, x: 3 * ops._value(g) * x * x, 2, "cuts the graph"),
-    (lambda g, y, x: 3 * g * x * ops._value(x), 2, "what came is 0.5 times"),
-    (lambda g, y, x: g * x * x + ops._value(x) * ops._value(x) * g * 2, 2,
+    (lambda g, y, x: 3 * g * data_of(x) ** 2, 2, "cuts the graph"),
+    (lambda g, y, x: 3 * data_of(g) * x * x, 2, "cuts the graph"),
+    (lambda g, y, x: 3 * g * x * data_of(x), 2, "what came is 0.5 times"),
+    (lambda g, y, x: g * x * x + data_of(x) * data_of(x) * g * 2, 2,
      "As a number it is right (order 1 passed)"),
     (lambda g, y, x: 3 * g * np.square(x), 2, "TypeError"),
     (lambda g, y, x: 3 * g * x * x * (1.0 if isinstance(x, Tensor) else 1.01), 1,
@@ -70,7 +70,7 @@ def test_the_argument_is_named():
     assert failure(product, X, X + 1).argument == "right"
     assert failure(product, X, X + 1, names=["p", "q"]).argument == "q"
     assert failure(lambda *xs: product(*xs), X, X + 1).argument == "xs[1]"
-    product.vjps(lambda g, y, a, b: g * ops._value(b), lambda g, y, a, b: g * a)
+    product.vjps(lambda g, y, a, b: g * data_of(b), lambda g, y, a, b: g * a)
     assert "the rule for left" in failure(product, X, X + 1).look
 
 

@@ -103,6 +103,11 @@ class Tensor:
         return [(i, a) for i, a in enumerate(self.args) if isinstance(a, Tensor) and self.op.has_rule(i)]
 
 
+def data_of(x):
+    """The array of a Tensor; anything else as it is. For the parts of a rule that are constants, such as masks."""
+    return x._data if isinstance(x, Tensor) else x
+
+
 @contextmanager
 def no_grad():
     """Inside `with no_grad():` ops compute values and remember nothing: for sampling and evaluation."""

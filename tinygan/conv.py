@@ -25,9 +25,9 @@ import builtins
 import math
 
 from . import gpu
-from .autograd import op
+from .autograd import data_of, op
 from .backend import xp
-from .ops import broadcast_to, max, mean, pad
+from .ops import broadcast_to, mean
 
 
 def pair(value, name="value", least=1):
@@ -243,17 +243,67 @@ conv2d_weight.vjps(
 
 
 # ------------------------------------------------------------------------------------------------ pooling and upsampling
-# Built from ops that have rules, so they need none of their own.
+# Averages and upsampling are built from ops that have rules, so they need none of their own.
+
+
+def _border(x, padding, value):
+    """x (N, H, W, C) with a border of one value."""
+    ph, pw = padding
+    return xp(x).pad(x, ((0, 0), (ph, ph), (pw, pw), (0, 0)), constant_values=value) if ph or pw else x
+
+
+def _taps(x, kernel, stride, size):
+    """For each place in the window, what all windows have there: kh·kw views of x, each (N, Ho, Wo, C)."""
+    (sh, sw), (ho, wo) = stride, size
+    return [x[:, i:i + sh * ho:sh, j:j + sw * wo:sw] for i in range(kernel[0]) for j in range(kernel[1])]
+
+
+@op
+def max_pool(x, *, kernel, stride, padding=(0, 0)):
+    """The maximum of each window (N, H, W, C) → (N, Ho, Wo, C)      x̄ = fold(ȳ w)
+
+    w is 1 where the window attains its maximum, shared equally between ties. The padding never wins. All settings are pairs.
+    """
+    size = output_size(x.shape[1:3], kernel, stride, padding)
+    if gpu.handles(x):
+        return gpu.max_pool(x, kernel, size, stride, padding), None
+    first, *others = _taps(_border(x, padding, -math.inf), kernel, stride, size)
+    y = first.copy()
+    for tap in others:
+        xp(x).maximum(y, tap, out=y)
+    return y, None
+
+
+def _pool_rule(g, y, x, kernel, stride, padding=(0, 0)):
+    n, ho, wo, c = y.shape
+    x, y = data_of(x), data_of(y)
+    hit = unfold(_border(x, padding, math.nan), kernel=kernel, stride=stride) == y.reshape(n, ho, wo, 1, 1, c)
+    w = hit / hit.sum(axis=(3, 4), keepdims=True)
+    return fold(g.reshape((n, ho, wo, 1, 1, c)) * w.astype(x.dtype), size=x.shape[1:3], stride=stride, padding=padding)
+max_pool.vjps(_pool_rule)
+
+
+@max_pool.fast_vjp
+def _pool_backward(g, y, saved, wanted, x, kernel, stride, padding=(0, 0)):
+    """The rule tap by tap, which takes half the time (benchmarks/tricks.py), or as a kernel."""
+    if gpu.handles(g):
+        return [gpu.max_pool_input(g, x, y, kernel, stride, padding)]
+    x = _border(x, padding, math.nan)
+    hits = [tap == y for tap in _taps(x, kernel, stride, y.shape[1:3])]
+    share = g / builtins.sum(hit.astype(g.dtype) for hit in hits)
+    whole = xp(g).zeros_like(x, dtype=g.dtype)
+    for hit, tap in zip(hits, _taps(whole, kernel, stride, y.shape[1:3]), strict=True):
+        tap += share * hit
+    (ph, pw), (_, h, w, _) = padding, whole.shape
+    return [whole[:, ph:h - ph, pw:w - pw]]
 
 
 def max_pool2d(x, kernel, stride=None, padding=0):
-    """The maximum of each window (N, H, W, C) → (N, Ho, Wo, C); ties share the gradient. The padding never wins (it is −inf)."""
+    """The maximum of each window (N, H, W, C) → (N, Ho, Wo, C); stride: that of the kernel, unless given."""
     kernel, (ph, pw) = pair(kernel, "kernel"), pair(padding, "padding", 0)
     if 2 * ph > kernel[0] or 2 * pw > kernel[1]:
         raise ValueError(f"max_pool2d: padding {padding} is more than half the kernel {kernel}: some windows would be all padding")
-    if ph or pw:
-        x = pad(x, widths=((0, 0), (ph, ph), (pw, pw), (0, 0)), value=-math.inf)
-    return max(unfold(x, kernel=kernel, stride=stride or kernel), axis=(3, 4))
+    return max_pool(x, kernel=kernel, stride=pair(stride or kernel, "stride"), padding=(ph, pw))
 
 
 def avg_pool2d(x, kernel, stride=None, padding=0):

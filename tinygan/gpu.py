@@ -1,9 +1,10 @@
 """The kernels of kernels.cu: compiled by CuPy when first used, launched on CuPy arrays.
 
-NumPy's functions, which CuPy has too, say most of what this library computes, and then one line serves both. Four things are
+NumPy's functions, which CuPy has too, say most of what this library computes, and then one line serves both. Five things are
 worth a kernel of their own: cutting images into windows and adding windows up again (a convolution is the former and one product of
-matrices), adding at repeated indices in a fixed order, and Adam's update, which is a dozen launches otherwise. Each is a few
-lines of C, and each has its NumPy equivalent where it is called (conv.py, ops.py, optim.py): the tests compare it with that.
+matrices), max pooling with its gradient, adding at repeated indices in a fixed order, and Adam's update, which is a dozen launches
+otherwise. Each is a few lines of C, and each has its NumPy equivalent where it is called (conv.py, ops.py, optim.py): the tests
+compare it with that.
 
 Nothing here copies to or from the host, and nothing waits for the GPU.
 """
@@ -67,6 +68,24 @@ def col2im(v, size, stride, padding, dilation):
     y = cupy.empty((n, *size, c), dtype=v.dtype)
     _launch("col2im", y.size, cupy.ascontiguousarray(v), y, y.size, *size, c, ho, wo, kh, kw, *stride, *padding, *dilation)
     return y
+
+
+def max_pool(x, kernel, size, stride, padding):
+    """The maximum of each of the size = (Ho, Wo) windows of images x (N, H, W, C) → (N, Ho, Wo, C)."""
+    cupy = xp(x)
+    n, h, w, c = x.shape
+    y = cupy.empty((n, *size, c), dtype=x.dtype)
+    _launch("max_pool", y.size, cupy.ascontiguousarray(x), y, y.size, h, w, c, *size, *kernel, *stride, *padding)
+    return y
+
+
+def max_pool_input(g, x, y, kernel, stride, padding):
+    """The gradient of y = max_pool(x) for g in y's shape: each window's goes to its maximum, in equal parts if several tie."""
+    cupy = xp(g)
+    gradient = cupy.empty(x.shape, dtype=x.dtype)
+    _launch("max_pool_input", x.size, *map(cupy.ascontiguousarray, (g, x, y)), gradient, x.size, *x.shape[1:], *y.shape[1:3],
+            *kernel, *stride, *padding)
+    return gradient
 
 
 def put(v, key, shape):

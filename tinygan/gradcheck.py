@@ -30,7 +30,7 @@ import math
 
 import numpy as np
 
-from .autograd import Tensor, grad
+from .autograd import Tensor, data_of, grad
 from .backend import device_of, restore_streams, stream_states, to_device, to_host
 
 STENCIL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
@@ -118,7 +118,7 @@ class _Check:
     def random(self, like):
         """An array like another, of random signs and sizes between ½ and 1."""
         draw = self.rng.choice([-1.0, 1.0], like.shape) * self.rng.uniform(0.5, 1.0, like.shape)
-        return to_device(np.asarray(draw), device_of(_raw(like)))
+        return to_device(np.asarray(draw), device_of(data_of(like)))
 
     def outputs(self):
         restore_streams(self.streams)
@@ -196,7 +196,7 @@ class _Check:
     def jacobian(self):
         """Every entry of ∂yᵢ/∂xⱼ: rows by `grad`, columns by the stencil."""
         def unit(like, i):
-            return to_device(np.eye(1, like.size, i).reshape(like.shape), device_of(_raw(like)))
+            return to_device(np.eye(1, like.size, i).reshape(like.shape), device_of(data_of(like)))
         y = self.outputs()
         size = max((np.abs(_host(a)).max(initial=0.0) for a in y), default=0.0)
         for name, x in zip(self.names, self.leaves, strict=False):
@@ -268,12 +268,8 @@ class _Check:
                 t.data = data
 
 
-def _raw(x):
-    return x.data if isinstance(x, Tensor) else x
-
-
 def _host(x):
-    return np.asarray(to_host(_raw(x)))
+    return np.asarray(to_host(data_of(x)))
 
 
 def _is_float(x):
@@ -281,7 +277,7 @@ def _is_float(x):
 
 
 def _float64(x):
-    return _raw(x).astype(np.float64)
+    return data_of(x).astype(np.float64)
 
 
 def _names(f, inputs):

@@ -51,6 +51,55 @@ extern "C" __global__ void col2im(
 }
 
 
+// The maximum of every window: y[n, i, j, c] = max x[n, i s + u - p, j s + v - p, c] over all u, v that lie in the image. NaN wins.
+extern "C" __global__ void max_pool(
+    const real* __restrict__ x, real* __restrict__ y, int size, int h, int w, int c, int ho, int wo, int kh, int kw,
+    int sh, int sw, int ph, int pw)
+{
+    ELEMENT(k, size);
+    int rest = k;
+    int channel = rest % c;  rest /= c;
+    int j = rest % wo;       rest /= wo;
+    int i = rest % ho;       int n = rest / ho;
+    bool first = true;
+    real most = 0;
+    for (int row = max(i * sh - ph, 0); row < min(i * sh - ph + kh, h); row++) {
+        for (int column = max(j * sw - pw, 0); column < min(j * sw - pw + kw, w); column++) {
+            real value = x[((n * h + row) * w + column) * c + channel];
+            if (first || value > most || value != value) most = value;
+            first = false;
+        }
+    }
+    y[k] = most;
+}
+
+
+// Its gradient: every pixel collects from the windows whose maximum y it attains its share of g, 1 / (how many pixels do so).
+extern "C" __global__ void max_pool_input(
+    const real* __restrict__ g, const real* __restrict__ x, const real* __restrict__ y, real* __restrict__ gradient, int size,
+    int h, int w, int c, int ho, int wo, int kh, int kw, int sh, int sw, int ph, int pw)
+{
+    ELEMENT(k, size);
+    int rest = k;
+    int channel = rest % c;  rest /= c;
+    int column = rest % w;   rest /= w;
+    int row = rest % h;      int n = rest / h;
+    real sum = 0;
+    for (int i = max(row + ph - kh + sh, 0) / sh; i < min((row + ph) / sh + 1, ho); i++) {
+        for (int j = max(column + pw - kw + sw, 0) / sw; j < min((column + pw) / sw + 1, wo); j++) {
+            int window = ((n * ho + i) * wo + j) * c + channel;
+            if (x[k] != y[window]) continue;
+            int ties = 0;
+            for (int r = max(i * sh - ph, 0); r < min(i * sh - ph + kh, h); r++)
+                for (int s = max(j * sw - pw, 0); s < min(j * sw - pw + kw, w); s++)
+                    ties += x[((n * h + r) * w + s) * c + channel] == y[window];
+            sum += g[window] / ties;
+        }
+    }
+    gradient[k] = sum;
+}
+
+
 // y[p] = sum of values[order[k]] over all k with places[k] = p. Places are sorted: the first of equal ones adds them all up, in order.
 extern "C" __global__ void add_at(
     const real* __restrict__ values, const long long* __restrict__ places, const long long* __restrict__ order,

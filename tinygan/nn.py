@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from . import conv, ops
-from .autograd import Tensor, no_grad
+from .autograd import Tensor, data_of, no_grad
 from .backend import device_of, stream, to_device, to_host, xp
 
 
@@ -347,7 +347,7 @@ class Dropout(Module):
         if self.p == 1:
             return x * 0.0
         keep = stream("dropout").random(x.shape, dtype=np.float32) >= self.p
-        return x * to_device(keep.astype(x.dtype) / (1 - self.p), device_of(ops._value(x)))
+        return x * to_device(keep.astype(x.dtype) / (1 - self.p), device_of(data_of(x)))
 
     def describe(self):
         return f"p={self.p}"

@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 from . import gpu
-from .autograd import Tensor, op, sum_rows
+from .autograd import Tensor, data_of, op, sum_rows
 from .backend import xp
 
 # ------------------------------------------------------------------------------------------------ arithmetic
@@ -136,13 +136,8 @@ abs.vjps(lambda g, y, x: g * sign(x))
 
 def sign(x):
     """−1, 0 or 1, as a plain array: locally constant, so it records nothing."""
-    x = _value(x)
+    x = data_of(x)
     return xp(x).sign(x)
-
-
-def _value(x):
-    """The array of a Tensor; anything else as it is."""
-    return x.data if isinstance(x, Tensor) else x
 
 
 def _share(first, second, like):
@@ -221,7 +216,7 @@ relu.vjps(lambda g, y, x: g * (y > 0))
 def leaky_relu(x, *, slope=0.2):
     """y = x if x > 0 else slope · x      x̄ = ȳ if x > 0 else slope · ȳ      (slope at 0); 0 ≤ slope ≤ 1"""
     return xp(x).maximum(x, slope * x)
-leaky_relu.vjps(lambda g, y, x, slope=0.2: g * _slope(_value(x), slope))
+leaky_relu.vjps(lambda g, y, x, slope=0.2: g * _slope(data_of(x), slope))
 
 
 def _slope(x, slope):
@@ -229,7 +224,8 @@ def _slope(x, slope):
 
     A product with it takes a quarter of the time of np.where (benchmarks/tricks.py).
     """
-    s = xp(x).multiply(x > 0, 1 - slope, dtype=x.dtype)
+    s = (x > 0).astype(x.dtype)
+    s *= 1 - slope
     s += slope
     return s
 
@@ -412,7 +408,7 @@ var.vjps(lambda g, y, x, axis=None, keepdims=False:
 
 def _ties(x, y, axis, keepdims):
     """Where x attains the extreme y: 1 divided by the number of places that tie."""
-    hit = (x == _restore(_value(y), x, axis, keepdims)).astype(x.dtype)
+    hit = (x == _restore(data_of(y), x, axis, keepdims)).astype(x.dtype)
     return hit / hit.sum(axis=axis, keepdims=True)
 
 
@@ -630,7 +626,7 @@ def dot(a, b):
 
 def squeeze(x, axis=None):
     """x without its size-1 axes, or without the given ones."""
-    return x.reshape(_value(x).squeeze(axis).shape)
+    return x.reshape(data_of(x).squeeze(axis).shape)
 
 
 def swapaxes(x, i, j):
@@ -653,9 +649,9 @@ for _name, _method in {
     "__pow__": lambda a, b: pow(a, b), "__rpow__": lambda a, b: pow(b, a),
     "__matmul__": lambda a, b: dot(a, b), "__rmatmul__": lambda a, b: dot(b, a),
     "__neg__": lambda a: neg(a), "__abs__": lambda a: abs(a), "__getitem__": lambda a, key: getitem(a, key=key),
-    "__lt__": lambda a, b: a.data < _value(b), "__le__": lambda a, b: a.data <= _value(b),
-    "__gt__": lambda a, b: a.data > _value(b), "__ge__": lambda a, b: a.data >= _value(b),
-    "__eq__": lambda a, b: a.data == _value(b), "__ne__": lambda a, b: a.data != _value(b),
+    "__lt__": lambda a, b: a.data < data_of(b), "__le__": lambda a, b: a.data <= data_of(b),
+    "__gt__": lambda a, b: a.data > data_of(b), "__ge__": lambda a, b: a.data >= data_of(b),
+    "__eq__": lambda a, b: a.data == data_of(b), "__ne__": lambda a, b: a.data != data_of(b),
     "__hash__": object.__hash__,
     "sum": lambda x, axis=None, keepdims=False: sum(x, axis=axis, keepdims=keepdims),
     "mean": lambda x, axis=None, keepdims=False: mean(x, axis=axis, keepdims=keepdims),
