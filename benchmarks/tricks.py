@@ -51,18 +51,19 @@ def main():
     x = rng.standard_normal((64, 14, 14, 64), dtype=np.float32)
     scale, shift, axes = np.ones(64, np.float32), np.zeros(64, np.float32), (0, 1, 2)
 
-    def normalize():
+    def normalize():        # of the x, scale and shift of the moment
         d = x - x.mean(axis=axes)
         return d * ((d * d).mean(axis=axes) + 1e-5) ** -0.5 * scale + shift
 
-    compare("autograd.sum_rows: a product with ones", lambda: x.sum(axis=axes), lambda: sum_rows(x))
+    compare("autograd.sum_rows: a product with ones, (64, 14, 14, 64)", lambda: x.sum(axis=axes), lambda: sum_rows(x))
     compare("ops.leaky_relu's rule: a product with the mask", lambda: np.where(x > 0, x, 0.2 * x), lambda: x * ops._slope(x, 0.2))
-    compare("ops.normalize: joined rows, sums as products", normalize, lambda: ops.normalize.forward(
-        x, scale, shift, axis=axes))
-    image, w = rng.standard_normal((64, 28, 28, 1), dtype=np.float32), rng.standard_normal((4, 4, 1, 64), dtype=np.float32)
+    x, scale, shift = rng.standard_normal((32, 14, 14, 16), dtype=np.float32), scale[:16], shift[:16]
+    compare("ops.normalize: joined rows, sums as products, (32, 14, 14, 16)", normalize,
+            lambda: ops.normalize.forward(x, scale, shift, axis=axes))
+    image, w = rng.standard_normal((32, 28, 28, 1), dtype=np.float32), rng.standard_normal((4, 4, 1, 16), dtype=np.float32)
     how = dict(stride=2, padding=1)
-    compare("conv.conv2d: few channels as planes",
-            lambda: conv.unfold(image, kernel=(4, 4), **how).reshape(-1, 16) @ w.reshape(16, 64),
+    compare("conv.conv2d: one channel as planes, (32, 28, 28, 1)",
+            lambda: conv.unfold(image, kernel=(4, 4), **how).reshape(-1, 16) @ w.reshape(16, 16),
             lambda: conv.conv2d(image, w, **how))
     for n, o, c in ((64, 128, 64), (32, 32, 16)):
         g, w = rng.standard_normal((n, 7, 7, o), dtype=np.float32), rng.standard_normal((4, 4, c, o), dtype=np.float32)
