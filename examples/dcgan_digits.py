@@ -2,7 +2,8 @@
 
 G turns 64 random numbers into an image by transposed convolutions, each doubling the size; D turns an image into
 one logit by convolutions, each halving it (Radford et al. 2016, "Unsupervised representation learning with
-DCGANs"). Both minimise
+DCGANs"). Both have one dense layer of 256 besides, as InfoGAN's do: convolutions see neighbours, and someone has to
+plan the whole digit. (Without it, twice as wide, the test below said 84 %.) They minimise
 
     L_D = E softplus(−D(x)) + E softplus(D(G(z)))          L_G = E softplus(−D(G(z)))          (non-saturating)
 
@@ -17,7 +18,7 @@ What says something: a two-sample test by nearest neighbour (Lopez-Paz & Oquab 2
 generated digits and give each the label of its nearest neighbour. If both come from one distribution that is right
 half of the time: 50 %. Blurred or few digits give up to 100 %, copies of the data 0 %.
 
-Expect 64 mostly legible digits. Takes 2 minutes. Prints the accuracy of that test (perfect: 50 %).
+Expect 64 mostly legible digits. Takes 1 minute. Prints the accuracy of that test (perfect: 50 %).
 """
 
 import argparse
@@ -30,16 +31,16 @@ from tinygan import data, grad, models, optim, plot
 from tinygan.ops import softplus
 
 cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-for name, default in dict(device="auto", steps=1200, seed=0, out="dcgan_digits.png").items():
+for name, default in dict(device="auto", steps=2000, seed=0, out="dcgan_digits.png").items():
     cli.add_argument(f"--{name}", type=type(default), default=default, help=f"default: {default}")
 args = cli.parse_args()
 tinygan.seed(args.seed)
-device, latent, batch = tinygan.pick_device(args.device), 64, 64
+device, latent, batch = tinygan.pick_device(args.device), 64, 32
 
 digits = tinygan.to_device(data.digits().x, device)                     # (10000, 28, 28, 1) in [−1, 1]
-G, average = (models.conv_generator(latent, 28, 1, width=32).to(device) for _ in range(2))
-D = models.conv_discriminator(28, 1, width=32).to(device)
-opt_g, opt_d = (optim.Adam(net.parameters(), 5e-4, betas=(0.5, 0.999)) for net in (G, D))
+G, average = (models.conv_generator(latent, 28, 1, width=16, hidden=256).to(device) for _ in range(2))
+D = models.conv_discriminator(28, 1, width=16, hidden=256).to(device)
+opt_g, opt_d = (optim.Adam(net.parameters(), 1e-3, betas=(0.5, 0.999)) for net in (G, D))
 mean = optim.EMA(G, average, decay=0.99)
 
 

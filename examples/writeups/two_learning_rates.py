@@ -32,7 +32,7 @@ from tinygan import data, grad, nn, optim, plot
 from tinygan.ops import softplus
 
 cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-for name, default in dict(device="auto", steps=360, seed=0, out="two_learning_rates.png").items():
+for name, default in dict(device="auto", steps=450, seed=0, out="two_learning_rates.png").items():
     cli.add_argument(f"--{name}", type=type(default), default=default, help=f"default: {default}")
 args = cli.parse_args()
 tinygan.seed(args.seed)
