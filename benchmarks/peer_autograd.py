@@ -18,6 +18,11 @@ def softplus(x):
     return anp.logaddexp(x, np.float32(0))
 
 
+def mean(x):
+    """The mean in x's own precision; the gradient of `anp.mean` is float64."""
+    return anp.sum(x) * np.float32(1 / x.size)
+
+
 def mlp(params, x, end):
     """Linear layers with LeakyReLU(0.2) between."""
     for i in range(0, len(params), 2):
@@ -65,17 +70,19 @@ def make(w, device="cpu"):
 
     def loss_d(theta, fake, eps):
         d_real, d_fake = d(theta, real), d(theta, fake)
-        if w.loss != "wasserstein":
-            return anp.mean(softplus(-d_real)) + anp.mean(softplus(d_fake))
-        loss = anp.mean(d_fake) - anp.mean(d_real)
+        if w.loss == "wasserstein":
+            loss = mean(d_fake) - mean(d_real)
+        else:
+            loss = mean(softplus(-d_real)) + mean(softplus(d_fake))
         if w.penalty:
             slope = grad(lambda x: anp.sum(d(theta, x)))(eps * real + (1 - eps) * fake)
-            loss = loss + 10 * anp.mean((anp.sqrt(anp.sum(slope ** 2, axis=1)) - 1) ** 2)
+            off = anp.sqrt(anp.sum(slope * slope, axis=1)) - 1
+            loss = loss + 10 * mean(off * off)
         return loss
 
     def loss_g(fake, theta):
         logits = d(theta, fake)
-        return -anp.mean(logits) if w.loss == "wasserstein" else anp.mean(softplus(-logits))
+        return -mean(logits) if w.loss == "wasserstein" else mean(softplus(-logits))
 
     def step():
         z = rng.standard_normal((w.batch, w.latent), dtype=np.float32)

@@ -16,8 +16,6 @@ import numpy as np
 from jax import lax
 from workloads import BETAS, LR
 
-_last = None                # the newest result: JAX computes in the background, `finish` waits for it
-
 
 def linear(a, b, bias=True):
     """(parameters, function) of y = x W + b."""
@@ -118,17 +116,20 @@ def adam(theta, g, state):
 
 def make(w, device="cpu"):
     """A function that runs one training step of the workload."""
+    if jax.default_backend() != device:
+        raise NotImplementedError(f"JAX runs on {jax.default_backend()} here")
     rng = np.random.default_rng(0)
     g, d = networks(w)
     pg, pd = ([[jnp.asarray(p, jnp.float32) for p in init(rng)] for init, _ in net] for net in (g, d))
     shape = (w.batch, *w.shape) if w.net == "conv" else (w.batch, math.prod(w.shape))
     real = jnp.asarray(rng.uniform(-1, 1, shape), jnp.float32)
 
-    def loss_d(pd, fake, key):
+    def loss_d(pd, real, fake, key):
         d_real, d_fake = run(d, pd, real), run(d, pd, fake)
-        if w.loss != "wasserstein":
-            return jax.nn.softplus(-d_real).mean() + jax.nn.softplus(d_fake).mean()
-        loss = d_fake.mean() - d_real.mean()
+        if w.loss == "wasserstein":
+            loss = d_fake.mean() - d_real.mean()
+        else:
+            loss = jax.nn.softplus(-d_real).mean() + jax.nn.softplus(d_fake).mean()
         if w.penalty:
             eps = jax.random.uniform(key, (w.batch,) + (1,) * (real.ndim - 1))
             slope = jax.grad(lambda x: run(d, pd, x).sum())(eps * real + (1 - eps) * fake)
@@ -139,25 +140,18 @@ def make(w, device="cpu"):
         logits = run(d, pd, fake)
         return -logits.mean() if w.loss == "wasserstein" else jax.nn.softplus(-logits).mean()
 
-    def step(pg, pd, sg, sd, key):
+    def step(real, pg, pd, sg, sd, key):
         key, kz, ke = jax.random.split(key, 3)
         z = jax.random.normal(kz, (w.batch, w.latent))
         fake, backward = jax.vjp(lambda p: run(g, p, z), pg)
-        pd, sd = adam(pd, jax.grad(loss_d)(pd, fake, ke), sd)
+        pd, sd = adam(pd, jax.grad(loss_d)(pd, real, fake, ke), sd)
         pg, sg = adam(pg, backward(jax.grad(loss_g)(fake, pd))[0], sg)
         return pg, pd, sg, sd, key
 
-    compiled = jax.jit(step, donate_argnums=(0, 1, 2, 3, 4))
+    compiled = jax.jit(step, donate_argnums=(1, 2, 3, 4, 5))
     start = [(jax.tree.map(jnp.zeros_like, p), jax.tree.map(jnp.zeros_like, p), jnp.float32(0)) for p in (pg, pd)]
     state = [pg, pd, *start, jax.random.key(0)]
 
     def train():
-        global _last
-        state[:] = compiled(*state)
-        _last = state[0]
+        state[:] = jax.block_until_ready(compiled(real, *state))
     return train
-
-
-def finish():
-    """Wait for the step to be done."""
-    jax.block_until_ready(_last)

@@ -61,8 +61,8 @@ def networks(w):
     return nn.Sequential(*g), nn.Sequential(*d, nn.Flatten(), nn.Linear(size * size * c, 1))
 
 
-def make(w, device="cpu", layout="contiguous"):
-    """A function that runs one training step of the workload."""
+def make(w, device="cpu", layout="contiguous", fused=True):
+    """A function that runs one training step of the workload; fused: Adam as one loop, which has to be asked for."""
     device = {"gpu": "cuda"}.get(device, device)
     g, d = networks(w)
     shape = (w.shape[2], *w.shape[:2]) if w.net == "conv" else (math.prod(w.shape),)
@@ -72,7 +72,7 @@ def make(w, device="cpu", layout="contiguous"):
         g, d = g.to(memory_format=torch.channels_last), d.to(memory_format=torch.channels_last)
         real = real.contiguous(memory_format=torch.channels_last)
     pg, pd = list(g.parameters()), list(d.parameters())
-    og, od = (torch.optim.Adam(p, LR, BETAS, fused=True, capturable=device == "cuda") for p in (pg, pd))
+    og, od = (torch.optim.Adam(p, LR, BETAS, fused=fused, capturable=device == "cuda") for p in (pg, pd))
 
     def update(optimizer, params, loss):
         for p, grad in zip(params, torch.autograd.grad(loss, params), strict=True):

@@ -2,7 +2,8 @@
 
     python benchmarks/train_step.py                       every workload against PyTorch (pip install -e ".[bench]")
     python benchmarks/train_step.py ring mlp --turns 20   some workloads
-    python benchmarks/train_step.py --peers torch jax     other libraries, where they are installed (torch, autograd, jax)
+    python benchmarks/train_step.py --peers torch jax     other libraries, where they are installed: torch, torch_default (Adam
+                                                          not fused), autograd, jax
     python benchmarks/train_step.py --guard               before and after a change: under two minutes, tinygan against PyTorch
 
 Each library runs in a process of its own, and the processes take turns, so that all meet the same noise. A turn is a pause, one
@@ -74,8 +75,10 @@ class Peer:
         time.sleep(PAUSE)
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        seconds, memory = map(float, self.process.stdout.readline().split())
-        self.memory = memory
+        answer = self.process.stdout.readline().split()
+        if not answer:
+            raise RuntimeError(f"{self.label} stopped; its error stands above")
+        seconds, self.memory = map(float, answer)
         return seconds
 
     def close(self):
@@ -132,7 +135,7 @@ def plot(results, path):
     from matplotlib.figure import Figure
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
-    peers = sorted({p for rows in results.values() for p in rows} - {"tinygan"}, key=lambda p: p != "torch")
+    peers = sorted({p for rows in results.values() for p in rows} - {"tinygan"}, key=lambda p: (p != "torch", p))
     for k, peer in enumerate(peers):
         names = [n for n in results if peer in results[n]]
         x = [list(results).index(n) + 0.8 * (k - (len(peers) - 1) / 2) / len(peers) for n in names]

@@ -169,9 +169,10 @@ def test_upsampling_repeats_pixels(device):
     (lambda x, w: conv.conv2d(x[:, :2], w), "does not fit"),
     (lambda x, w: conv.conv2d_input(x, w, size=(9, 9)), "conv2d_input"),
     (lambda x, w: conv.conv2d_weight(x, x, kernel=(3, 3)), "conv2d_weight"),
-    (lambda x, w: conv.max_pool2d(x, 0), "kernel"),
+    (lambda x, w: conv.max_pool2d(x, 0), "kernel"), (lambda x, w: conv.max_pool2d(x, 2, 0), "stride"),
+    (lambda x, w: conv.max_pool2d(x, 3, 1, 2), "half the kernel"), (lambda x, w: conv.avg_pool2d(x, 2, padding=-1), "padding"),
     (lambda x, w: conv.upsample(x, 0), "factor"), (lambda x, w: conv.max_pool2d(x, 9), "does not fit"),
-], ids=range(12))
+], ids=range(15))
 def test_what_is_refused(f, words):
     with pytest.raises(ValueError, match=words):
         f(draw((1, 4, 4, 2)), draw((3, 3, 2, 2)))

@@ -230,7 +230,7 @@ def test_unfold_and_fold_on_the_device_are_those_on_the_host(size, kernel, strid
 @each_setting
 def test_max_pooling_and_its_gradient_are_their_definitions(size, kernel, stride, padding, dilation, dtype, guarded):
     """Every window by itself, with many ties: its maximum, and its gradient in equal parts to where that is."""
-    padding = tuple(min(p, k - 1) for p, k in zip(padding, kernel, strict=True))
+    padding = tuple(min(p, k // 2) for p, k in zip(padding, kernel, strict=True))
     ho, wo = conv.output_size(size, kernel, stride, padding)
     for n, c in [(2, 3), (1, 1), (3, 5)]:
         x, g = np.random.default_rng(c).integers(-3, 2, (n, *size, c)).astype(dtype), some((n, ho, wo, c), dtype, 1)
@@ -251,6 +251,15 @@ def test_max_pooling_and_its_gradient_are_their_definitions(size, kernel, stride
             np.testing.assert_allclose(to_host(back), gradient, rtol=0, atol=20 * np.finfo(dtype).eps)
 
 
+def test_pooling_takes_a_cotangent_of_another_precision(any_gpu):
+    x, g = some((2, 4, 4, 3)), some((2, 2, 2, 3), np.float64)
+    backs = []
+    for device in ("cpu", "gpu"):
+        t = Tensor(to_device(x, device))
+        backs.append(to_host(grad(conv.max_pool2d(t, 2), t, to_device(g, device))))
+    np.testing.assert_allclose(*backs, rtol=1e-6)
+
+
 def test_max_pooling_passes_nan_on(any_gpu):
     """On both devices alike: a window with a NaN has no maximum."""
     x = some((1, 4, 4, 1))
@@ -259,6 +268,10 @@ def test_max_pooling_passes_nan_on(any_gpu):
         for device in ("cpu", "gpu"):
             y = to_host(conv.max_pool2d(to_device(x, device), 2))
             assert np.isnan(y[0, 0, 0, 0]) and np.isfinite(y[0, 1, 1, 0])
+            t = Tensor(to_device(x, device))
+            with np.errstate(all="ignore"):
+                back = to_host(grad(conv.max_pool2d(t, 2).sum(), t))
+            assert np.isnan(back[0, :2, :2]).all() and np.isfinite(back[0, 2:]).all()
         x[0, place[0], place[1], 0] = 0
 
 
@@ -324,7 +337,7 @@ def kernels_hold():
         x, v = some((2, *size, 3)), some(conv.unfold(some((2, *size, 3)), kernel=kernel, **how).shape)
         assert np.array_equal(to_host(conv.unfold(to_device(x, "gpu"), kernel=kernel, **how)), conv.unfold(x, kernel=kernel, **how))
         assert np.allclose(to_host(conv.fold(to_device(v, "gpu"), size=size, **how)), conv.fold(v, size=size, **how), atol=1e-5)
-        if dilation == (1, 1) and all(p < k for p, k in zip(padding, kernel, strict=True)):
+        if dilation == (1, 1) and all(2 * p <= k for p, k in zip(padding, kernel, strict=True)):
             x = np.round(x)
             pooled = []
             for device in ("cpu", "gpu"):

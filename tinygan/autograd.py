@@ -17,6 +17,7 @@ Three ideas keep this file short:
    computes the discriminator's weight gradients; there is no `.grad`, nothing to zero and nothing to detach.
 """
 
+import inspect
 import itertools
 from contextlib import contextmanager
 
@@ -123,9 +124,10 @@ class Op:
     """A differentiable function: `forward` on plain arrays and one rule per positional argument.
 
     Positional arguments are differentiable (a rule of `None` says that one is not, like the condition of `where`); keyword
-    arguments are static. A rule is called as rule(g, y, *args, **kwargs) with g = ȳ and returns that argument's share of
-    the gradient. It may use operators, the methods that arrays and Tensors share, and other ops, so that it works in both readings.
-    It may return the share before summing over axes along which the argument was broadcast: the engine does that.
+    arguments are static. A rule is called as rule(g, y, *args, **kwargs), with g = ȳ and all keyword arguments (one left out has
+    forward's default), and returns that argument's share of the gradient. It may use operators, the methods that arrays and Tensors
+    share, and other ops, so that it works in both readings. It may return the share before summing over axes along which the
+    argument was broadcast: the engine does that.
     """
 
     def __init__(self, forward):
@@ -135,6 +137,8 @@ class Op:
         self.__name__ = self.name
         self.__wrapped__ = forward
         self.rules, self.each, self.fast = (), None, None
+        self.defaults = {p.name: p.default for p in inspect.signature(forward).parameters.values()
+                         if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
 
     def vjps(self, *rules, each=None):
         """State the rules, in the order of the arguments; an op with any number of arguments gives one `each(i, g, y, *args)`."""
@@ -177,7 +181,7 @@ class Op:
         out._data, out.name, out.op = y, None, None
         out.number = next(_numbers)
         if _recording:
-            out.op, out.args, out.kwargs, out.saved = self, args, kwargs, saved
+            out.op, out.args, out.kwargs, out.saved = self, args, {**self.defaults, **kwargs}, saved
         return out
 
     def __repr__(self):

@@ -83,7 +83,8 @@ def max_pool_input(g, x, y, kernel, stride, padding):
     """The gradient of y = max_pool(x) for g in y's shape: each window's goes to its maximum, in equal parts if several tie."""
     cupy = xp(g)
     gradient = cupy.empty(x.shape, dtype=x.dtype)
-    _launch("max_pool_input", x.size, *map(cupy.ascontiguousarray, (g, x, y)), gradient, x.size, *x.shape[1:], *y.shape[1:3],
+    g, x, y = (cupy.ascontiguousarray(a, dtype=x.dtype) for a in (g, x, y))
+    _launch("max_pool_input", x.size, g, x, y, gradient, x.size, *x.shape[1:], *y.shape[1:3],
             *kernel, *stride, *padding)
     return gradient
 

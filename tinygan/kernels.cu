@@ -74,7 +74,7 @@ extern "C" __global__ void max_pool(
 }
 
 
-// Its gradient: every pixel collects from the windows whose maximum y it attains its share of g, 1 / (how many pixels do so).
+// Its gradient: a pixel that equals its window's maximum y collects g / (how many pixels of the window equal it). NaN is passed on.
 extern "C" __global__ void max_pool_input(
     const real* __restrict__ g, const real* __restrict__ x, const real* __restrict__ y, real* __restrict__ gradient, int size,
     int h, int w, int c, int ho, int wo, int kh, int kw, int sh, int sw, int ph, int pw)
@@ -85,14 +85,15 @@ extern "C" __global__ void max_pool_input(
     int column = rest % w;   rest /= w;
     int row = rest % h;      int n = rest / h;
     real sum = 0;
-    for (int i = max(row + ph - kh + sh, 0) / sh; i < min((row + ph) / sh + 1, ho); i++) {
+    for (int i = max(row + ph - kh + sh, 0) / sh; i < min((row + ph) / sh + 1, ho); i++) {          // the windows with this pixel
         for (int j = max(column + pw - kw + sw, 0) / sw; j < min((column + pw) / sw + 1, wo); j++) {
             int window = ((n * ho + i) * wo + j) * c + channel;
+            if (y[window] != y[window]) sum = y[window];
             if (x[k] != y[window]) continue;
             int ties = 0;
-            for (int r = max(i * sh - ph, 0); r < min(i * sh - ph + kh, h); r++)
-                for (int s = max(j * sw - pw, 0); s < min(j * sw - pw + kw, w); s++)
-                    ties += x[((n * h + r) * w + s) * c + channel] == y[window];
+            for (int u = max(i * sh - ph, 0); u < min(i * sh - ph + kh, h); u++)
+                for (int v = max(j * sw - pw, 0); v < min(j * sw - pw + kw, w); v++)
+                    ties += x[((n * h + u) * w + v) * c + channel] == y[window];
             sum += g[window] / ties;
         }
     }

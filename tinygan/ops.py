@@ -178,7 +178,7 @@ where.vjps(None,
 def clip(x, *, low=-math.inf, high=math.inf):
     """y = min(max(x, low), high) with numbers low ≤ high      x̄ = ȳ [low ≤ x ≤ high]      (passes at the bounds themselves)"""
     return xp(x).clip(x, low, high)
-clip.vjps(lambda g, y, x, low=-math.inf, high=math.inf: g * ((x >= low) & (x <= high)))
+clip.vjps(lambda g, y, x, low, high: g * ((x >= low) & (x <= high)))
 
 
 # ------------------------------------------------------------------------------------------------ activations
@@ -216,7 +216,7 @@ relu.vjps(lambda g, y, x: g * (y > 0))
 def leaky_relu(x, *, slope=0.2):
     """y = x if x > 0 else slope · x      x̄ = ȳ if x > 0 else slope · ȳ      (slope at 0); 0 ≤ slope ≤ 1"""
     return xp(x).maximum(x, slope * x)
-leaky_relu.vjps(lambda g, y, x, slope=0.2: g * _slope(data_of(x), slope))
+leaky_relu.vjps(lambda g, y, x, slope: g * _slope(data_of(x), slope))
 
 
 def _slope(x, slope):
@@ -234,7 +234,7 @@ def _slope(x, slope):
 def elu(x, *, alpha=1.0):
     """y = x if x > 0 else α (eˣ − 1)     x̄ = ȳ if x > 0 else ȳ (y + α)      (Clevert et al. 2016, eq. 15)"""
     return xp(x).where(x > 0, x, alpha * xp(x).expm1(xp(x).minimum(x, 0)))
-elu.vjps(lambda g, y, x, alpha=1.0: where(x > 0, g, g * (y + alpha)))
+elu.vjps(lambda g, y, x, alpha: where(x > 0, g, g * (y + alpha)))
 
 
 def gelu(x):
@@ -256,7 +256,7 @@ reshape.vjps(lambda g, y, x, shape: g.reshape(x.shape))
 def transpose(x, *, axes=None):
     """Axes in another order (None: reversed)      x̄ = ȳ with the inverse order"""
     return x.transpose(axes)
-transpose.vjps(lambda g, y, x, axes=None: g.transpose(None if axes is None else _inverse(axes)))
+transpose.vjps(lambda g, y, x, axes: g.transpose(None if axes is None else _inverse(axes)))
 
 
 def _inverse(axes):
@@ -312,7 +312,7 @@ def concatenate(*xs, axis=0):
     return xp(*xs).concatenate(xs, axis=axis)
 
 
-def _piece(k, g, y, *xs, axis=0):
+def _piece(k, g, y, *xs, axis):
     start = builtins.sum(x.shape[axis] for x in xs[:k])
     return g[(slice(None),) * (axis % g.ndim) + (slice(start, start + xs[k].shape[axis]),)]
 concatenate.vjps(each=_piece)
@@ -328,7 +328,7 @@ def stack(xs, axis=0):
 def pad(x, *, widths, value=0.0):
     """A border of one value around x, widths = ((before, after), ...) per axis      x̄ = the inner part of ȳ"""
     return xp(x).pad(x, widths, constant_values=value)
-pad.vjps(lambda g, y, x, widths, value=0.0: g[tuple(slice(b, b + n) for (b, _), n in zip(widths, x.shape, strict=True))])
+pad.vjps(lambda g, y, x, widths, value: g[tuple(slice(b, b + n) for (b, _), n in zip(widths, x.shape, strict=True))])
 
 
 @op
@@ -376,14 +376,14 @@ def _count(x, axis):
 def sum(x, *, axis=None, keepdims=False):
     """y = Σ x            x̄ = ȳ, repeated"""
     return x.sum(axis=axis, keepdims=keepdims)
-sum.vjps(lambda g, y, x, axis=None, keepdims=False: broadcast_to(_restore(g, x, axis, keepdims), shape=x.shape))
+sum.vjps(lambda g, y, x, axis, keepdims: broadcast_to(_restore(g, x, axis, keepdims), shape=x.shape))
 
 
 @op
 def mean(x, *, axis=None, keepdims=False):
     """y = Σ x / n        x̄ = ȳ / n, repeated"""
     return x.mean(axis=axis, keepdims=keepdims)
-mean.vjps(lambda g, y, x, axis=None, keepdims=False:
+mean.vjps(lambda g, y, x, axis, keepdims:
           broadcast_to(_restore(g * (1 / _count(x, axis)), x, axis, keepdims), shape=x.shape))
 
 
@@ -402,7 +402,7 @@ def var(x, *, axis=None, keepdims=False):
     """y = Σ (x − μ)² / n with μ the mean      x̄ = ȳ 2 (x − μ) / n      (two passes, never E x² − μ²)"""
     d, _ = _deviation(x, axis)
     return (d * d).mean(axis=axis, keepdims=keepdims)
-var.vjps(lambda g, y, x, axis=None, keepdims=False:
+var.vjps(lambda g, y, x, axis, keepdims:
          _restore(g * (2 / _count(x, axis)), x, axis, keepdims) * (x - mean(x, axis=axis, keepdims=True)))
 
 
@@ -416,14 +416,14 @@ def _ties(x, y, axis, keepdims):
 def max(x, *, axis=None, keepdims=False):
     """y = maxⱼ xⱼ        x̄ⱼ = ȳ where xⱼ = y, shared equally between ties"""
     return x.max(axis=axis, keepdims=keepdims)
-max.vjps(lambda g, y, x, axis=None, keepdims=False: _restore(g, x, axis, keepdims) * _ties(x, y, axis, keepdims))
+max.vjps(lambda g, y, x, axis, keepdims: _restore(g, x, axis, keepdims) * _ties(x, y, axis, keepdims))
 
 
 @op
 def min(x, *, axis=None, keepdims=False):
     """y = minⱼ xⱼ        x̄ⱼ = ȳ where xⱼ = y, shared equally between ties"""
     return x.min(axis=axis, keepdims=keepdims)
-min.vjps(lambda g, y, x, axis=None, keepdims=False: _restore(g, x, axis, keepdims) * _ties(x, y, axis, keepdims))
+min.vjps(lambda g, y, x, axis, keepdims: _restore(g, x, axis, keepdims) * _ties(x, y, axis, keepdims))
 
 
 @op
@@ -436,7 +436,7 @@ def norm(x, *, axis=None, keepdims=False):
     m = m + (m == 0)
     y = m * xp(x).sqrt(((x / m) ** 2).sum(axis=axis, keepdims=True))
     return y if keepdims else y.squeeze(axis)
-norm.vjps(lambda g, y, x, axis=None, keepdims=False:
+norm.vjps(lambda g, y, x, axis, keepdims:
           _restore(g, x, axis, keepdims) * (x / _restore(y + (y == 0), x, axis, keepdims)))
 
 
@@ -448,7 +448,7 @@ def logsumexp(x, *, axis=None, keepdims=False):
     with np.errstate(divide="ignore"):              # log 0 = −inf is the right answer here
         y = xp(x).log(xp(x).exp(x - m).sum(axis=axis, keepdims=True)) + m
     return y if keepdims else y.squeeze(axis)
-logsumexp.vjps(lambda g, y, x, axis=None, keepdims=False: _restore(g, x, axis, keepdims) *
+logsumexp.vjps(lambda g, y, x, axis, keepdims: _restore(g, x, axis, keepdims) *
                exp(x - _restore(where(y > -math.inf, y, 0.0), x, axis, keepdims)))
 
 
@@ -457,7 +457,7 @@ def softmax(x, *, axis=-1):
     """y = eˣ / Σ eˣ      x̄ = y (ȳ − Σ ȳ y)"""
     e = xp(x).exp(x - x.max(axis=axis, keepdims=True))
     return e / e.sum(axis=axis, keepdims=True)
-softmax.vjps(lambda g, y, x, axis=-1: y * (g - sum(g * y, axis=axis, keepdims=True)))
+softmax.vjps(lambda g, y, x, axis: y * (g - sum(g * y, axis=axis, keepdims=True)))
 
 
 @op
@@ -465,7 +465,7 @@ def log_softmax(x, *, axis=-1):
     """y = x − log Σ eˣ   x̄ = ȳ − eʸ Σ ȳ (exact at ±1e4: shifted by the maximum)"""
     d = x - x.max(axis=axis, keepdims=True)
     return d - xp(x).log(xp(x).exp(d).sum(axis=axis, keepdims=True))
-log_softmax.vjps(lambda g, y, x, axis=-1: g - exp(y) * sum(g, axis=axis, keepdims=True))
+log_softmax.vjps(lambda g, y, x, axis: g - exp(y) * sum(g, axis=axis, keepdims=True))
 
 
 # ------------------------------------------------------------------------------------------------ products
@@ -551,9 +551,9 @@ def _standardize_rule(g, x, axis, eps):
     xhat = standardize(x, axis=axis, eps=eps)
     r = (var(x, axis=axis, keepdims=True) + eps) ** -0.5
     return r * (g - mean(g, axis=axis, keepdims=True) - xhat * mean(g * xhat, axis=axis, keepdims=True))
-normalize.vjps(lambda g, y, x, scale, shift, axis, eps=1e-5, statistics=None: _standardize_rule(g * scale, x, axis, eps),
-               lambda g, y, x, scale, shift, axis, eps=1e-5, statistics=None: g * standardize(x, axis=axis, eps=eps),
-               lambda g, y, x, scale, shift, axis, eps=1e-5, statistics=None: g)
+normalize.vjps(lambda g, y, x, scale, shift, axis, eps, statistics: _standardize_rule(g * scale, x, axis, eps),
+               lambda g, y, x, scale, shift, axis, eps, statistics: g * standardize(x, axis=axis, eps=eps),
+               lambda g, y, x, scale, shift, axis, eps, statistics: g)
 
 
 # The shortcut for statistics over all axes but the last (BatchNorm): sums as products with ones (autograd.sum_rows), and rows of
@@ -586,10 +586,11 @@ def _batch_forward(x, scale, shift, eps, statistics):
 
 
 @normalize.fast_vjp
-def _batch_backward(g, y, saved, wanted, x, scale, shift, axis, eps=1e-5, statistics=None):
+def _batch_backward(g, y, saved, wanted, x, scale, shift, axis, eps, statistics):
     """x̄ = a (g − mean g − d r² mean(g d)) with d = x − μ and a = r scale: the rules with their sums shared."""
     if saved is None:
-        return [rule(g, y, x, scale, shift, axis, eps) if w else None for rule, w in zip(normalize.rules, wanted, strict=True)]
+        return [rule(g, y, x, scale, shift, axis, eps, statistics) if w else None
+                for rule, w in zip(normalize.rules, wanted, strict=True)]
     mean, r = saved
     n = x.size // x.shape[-1]
     rows, mean_wide = _wide(x, mean)

@@ -35,7 +35,8 @@ from tinygan import data, grad, losses, nn, optim, plot
 
 cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 for name, default in dict(device="auto", steps=600, seed=0, out="conv_pool_dense.png", folder="").items():
-    cli.add_argument(f"--{name}", type=type(default), default=default, help=f"default: {default or 'drawn shapes'}")
+    shown = f"default: {default}" if default != "" else "of your own images"
+    cli.add_argument(f"--{name}", type=type(default), default=default, help=shown)
 args = cli.parse_args()
 tinygan.seed(args.seed)
 COLOURS = np.float32([[1, -.5, -.6], [1, .5, -.8], [.9, .9, -.6], [-.5, .8, -.4], [-.5, .2, 1], [.7, -.4, 1]])
@@ -45,8 +46,8 @@ def shapes(n, rng):
     """n images of one shape (n, 64, 64, 3) in [−1, 1], and the kind of each: colour + 6 · (is it a square?)."""
     kind, size = rng.integers(12, size=n), rng.uniform(12, 18, size=n)[:, None, None]
     down, right = rng.uniform(22, 42, size=(2, n))
-    dy, dx = np.arange(64)[:, None] - down[:, None, None], np.arange(64) - right[:, None, None]     # (n, 64, 1 or 64)
-    edge = np.where(kind[:, None, None] < 6, np.hypot(dy, dx), np.maximum(abs(dy), abs(dx)) * 1.13)
+    dy, dx = np.arange(64)[:, None] - down[:, None, None], np.arange(64) - right[:, None, None]     # (n, 64, 1), (n, 1, 64)
+    edge = np.where(kind[:, None, None] < 6, np.hypot(dy, dx), np.maximum(abs(dy), abs(dx)) * 1.13)  # 2/√π: equal areas
     inside = np.clip(size - edge + 0.5, 0, 1)[..., None]                                    # (n, 64, 64, 1), soft rims
     return (inside * COLOURS[kind % 6][:, None, None] - (1 - inside) * 0.9).astype(np.float32), kind
 
@@ -64,7 +65,7 @@ device, batch, rate = tinygan.pick_device(args.device), 32, 1e-3
 images = data.folder(args.folder, 64).x if args.folder else shapes(2000, tinygan.stream("shapes"))[0]
 images, G, D = tinygan.to_device(images, device), G.to(device), D.to(device)
 opt_g, opt_d = optim.Adam(G.parameters(), rate, (0, 0.9)), optim.Adam(D.parameters(), rate, (0, 0.9))
-average = optim.EMA(G, copy.deepcopy(G), decay=0.99)
+mean = optim.EMA(G, copy.deepcopy(G), decay=0.99)
 
 
 def latents(n):
@@ -83,10 +84,10 @@ for step in trange(args.steps, disable=None):
 
     # G's turn: the other loss, the other optimiser; D is only asked.
     opt_g.step(grad(-D(fake).mean(), opt_g.params))
-    average.step()                                                      # its weights, averaged over the last steps
+    mean.step()                                                         # its weights, averaged over the last steps
 
 with tinygan.no_grad():
-    drawn = tinygan.to_host(average.module.eval()(latents(256)).data)
+    drawn = tinygan.to_host(mean.module.eval()(latents(256)).data)
 plot.save_image(args.out, plot.to_grid(drawn[:40], columns=8))
 
 
@@ -97,9 +98,9 @@ def nearest(a, b):
     return np.sqrt(squares.min(axis=1)), squares.argmin(axis=1)
 
 
-real = tinygan.to_host(images)
-report = f"distance to the nearest real image {nearest(drawn, real[256:])[0].mean():.3f}, " \
-         f"of other real images {nearest(real[:256], real[256:])[0].mean():.3f} (perfect: the same)"
+real, half = tinygan.to_host(images), min(256, len(images) // 2)
+report = f"distance to the nearest real image {nearest(drawn, real[half:])[0].mean():.3f}, " \
+         f"of other real images {nearest(real[:half], real[half:])[0].mean():.3f} (perfect: the same)"
 if not args.folder:
     fresh, kinds = shapes(1000, np.random.default_rng(1))
     report += f", {len(set(kinds[nearest(drawn, fresh)[1]]))} of 12 kinds drawn (perfect: 12)"
