@@ -132,10 +132,7 @@ def conv2d(x, w, *, stride=1, padding=0, dilation=1):
     matrix = w.reshape(w.size // o, o)                                      # (kh·kw·C, O)
     y = xp(x).empty((len(x), ho, wo, o), dtype=xp(x).result_type(x, w))
     for i in _groups(x, ho * wo * len(matrix) * x.itemsize):
-        block = (_columns(x[i], kernel, how) @ matrix).reshape(-1, ho, wo, o)
-        if len(block) == len(x):                                            # all at once: no second copy
-            return block
-        y[i] = block
+        xp(x).matmul(_columns(x[i], kernel, how), matrix, out=y[i].reshape(-1, o))
     return y
 
 

@@ -215,7 +215,8 @@ relu.vjps(lambda g, y, x: g * (y > 0))
 @op
 def leaky_relu(x, *, slope=0.2):
     """y = x if x > 0 else slope · x      x̄ = ȳ if x > 0 else slope · ȳ      (slope at 0); 0 ≤ slope ≤ 1"""
-    return xp(x).maximum(x, slope * x)
+    y = slope * x
+    return xp(x).maximum(x, y, out=y)
 leaky_relu.vjps(lambda g, y, x, slope: g * _slope(data_of(x), slope))
 
 

@@ -19,7 +19,7 @@ learning rate (mode_collapse.py is about that); with this one all 12 are there a
 Data: a disc or a square in one of six colours on a dark ground, drawn here; `--folder PATH` takes your own images
 instead.
 
-Expect 40 small pictures of one shape each in all six colours, edges and corners still soft. Takes 100 seconds. Prints the
+Expect 40 small pictures of one shape each in all six colours, edges and corners still soft. Takes 2 minutes. Prints the
 distance of generated images to their nearest real one, and that of other real ones (perfect: the same), and how many
 of the 12 kinds of shape were drawn (perfect: 12; not for your own images).
 """
@@ -34,7 +34,7 @@ import tinygan
 from tinygan import data, grad, losses, nn, optim, plot
 
 cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-for name, default in dict(device="auto", steps=600, seed=0, out="conv_pool_dense.png", folder="").items():
+for name, default in dict(device="auto", steps=800, seed=0, out="conv_pool_dense.png", folder="").items():
     shown = f"default: {default}" if default != "" else "of your own images"
     cli.add_argument(f"--{name}", type=type(default), default=default, help=shown)
 args = cli.parse_args()
