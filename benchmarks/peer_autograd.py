@@ -1,4 +1,4 @@
-"""The MLP workloads in HIPS autograd, the library whose idea tinygan's tape is closest to (pip install autograd).
+"""The MLP workloads in HIPS autograd, the library whose idea tinygan's tape is closest to (pip install -e ".[peers]").
 
 G's backward pass is kept open while D is updated (`make_vjp`), so the fake batch is made once. Adam is plain NumPy, in place.
 """

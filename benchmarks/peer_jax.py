@@ -1,4 +1,4 @@
-"""The workloads in JAX, the whole training step compiled as one function (pip install jax).
+"""The workloads in JAX, the whole training step compiled as one function (pip install -e ".[peers]").
 
 Images are (N, H, W, C) as here; parameters and moments are updated in place (`donate_argnums`). BatchNorm's running averages are
 left out. The first call compiles, which is not timed.
