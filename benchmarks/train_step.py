@@ -146,7 +146,7 @@ def plot(results, path):
     axes.axhline(1, color="black", linewidth=1)
     axes.set_xticks(range(len(results)), list(results))
     axes.set_ylabel("time per step, ratio (below 1: tinygan is faster)")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, ncols=len(peers), loc="lower center", bbox_to_anchor=(0.5, 1))
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
 
