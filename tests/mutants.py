@@ -153,7 +153,7 @@ def reads(name, rule, i, what):
         with attribute(o, "forward",
                        lambda *a, seen=seen, real=o.forward, **k: (seen.append((a, k)), real(*a, **k))[1]):
             case.f(*args)
-        a, k = seen[0]
+        a, k = seen[0][0], {**o.defaults, **seen[0][1]}
         if i >= len(a) or not isinstance(a[i], np.ndarray):
             continue
         y = o(*a, **k)
@@ -436,7 +436,6 @@ def by_hand():
         rule("relu", 0, lambda g, y, x: ops.where(raw(x) > 0, 1.0, 0.0) * g),
         rule("leaky_relu", 0, lambda g, y, x, slope=0.2: ops.where(raw(x) >= 0, g, slope * g)),
         rule("leaky_relu", 0, lambda g, y, x, slope=0.2: ops.where(raw(x) > 0, g, 0.2 * g)),
-        rule("leaky_relu", 0, lambda g, y, x, slope: ops.where(raw(x) > 0, g, slope * g)),
         rule("leaky_relu", 0, lambda g, y, x, slope=0.2: g * np.where(raw(x) > 0, 1.0, slope)),
         rule("elu", 0, lambda g, y, x, alpha=1.0: ops.where(raw(x) > 0, g, g * (y + 1))),
         rule("elu", 0, lambda g, y, x, alpha=1.0: ops.where(raw(x) >= 0, g, g * (y + alpha))),
