@@ -24,25 +24,17 @@ def linear(a, b, bias=True):
     return init, lambda p, x: x @ p[0] + p[1] if bias else x @ p[0]
 
 
-def conv(c, o, bias=True):
-    """Convolution, kernel 4, stride 2, padding 1."""
+DOWN = dict(window_strides=(2, 2), padding=((1, 1), (1, 1)))
+UP = dict(window_strides=(1, 1), padding=((2, 2), (2, 2)), lhs_dilation=(2, 2))     # DOWN, transposed
+
+
+def conv(c, o, how, bias=True):
+    """Convolution, kernel 4, stride 2, padding 1, or the transposed one."""
     def init(rng):
         return [0.02 * rng.standard_normal((4, 4, c, o))] + ([np.zeros(o)] if bias else [])
 
     def apply(p, x):
-        y = lax.conv_general_dilated(x, p[0], (2, 2), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        return y + p[1] if bias else y
-    return init, apply
-
-
-def conv_transpose(c, o, bias=True):
-    """The transposed convolution, kernel 4, stride 2, padding 1."""
-    def init(rng):
-        return [0.02 * rng.standard_normal((4, 4, c, o))] + ([np.zeros(o)] if bias else [])
-
-    def apply(p, x):
-        y = lax.conv_general_dilated(x, p[0], (1, 1), ((2, 2), (2, 2)), lhs_dilation=(2, 2),
-                                     dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        y = lax.conv_general_dilated(x, p[0], **how, dimension_numbers=("NHWC", "HWIO", "NHWC"))
         return y + p[1] if bias else y
     return init, apply
 
@@ -78,20 +70,17 @@ def networks(w):
     features = math.prod(w.shape)
     if w.net == "mlp":
         return mlp((w.latent, *w.g, features), (TANH,) if len(w.shape) > 1 else ()), mlp((features, *w.d, 1))
-    size, channels, width = w.shape[0], w.shape[2], w.g[0]
-    times = 0
-    while size > 7:
-        size, times = size // 2, times + 1
+    (times, size), channels, width = w.levels(), w.shape[2], w.g[0]
     c = width * 2 ** (times - 1)
     g = [linear(w.latent, size * size * c, bias=False), plain(lambda x, c=c: x.reshape(-1, size, size, c)), batch_norm(c), RELU]
     for _ in range(times - 1):
-        g += [conv_transpose(c, c // 2, bias=False), batch_norm(c // 2), RELU]
+        g += [conv(c, c // 2, UP, bias=False), batch_norm(c // 2), RELU]
         c //= 2
-    g += [conv_transpose(c, channels), TANH]
-    d = [conv(channels, width), LEAKY]
+    g += [conv(c, channels, UP), TANH]
+    d = [conv(channels, width, DOWN), LEAKY]
     c = width
     for _ in range(times - 1):
-        d += [conv(c, 2 * c, bias=w.penalty), *([] if w.penalty else [batch_norm(2 * c)]), LEAKY]
+        d += [conv(c, 2 * c, DOWN, bias=w.penalty), *([] if w.penalty else [batch_norm(2 * c)]), LEAKY]
         c *= 2
     return g, [*d, FLAT, linear(size * size * c, 1)]
 

@@ -43,10 +43,7 @@ def networks(w):
     features = math.prod(w.shape)
     if w.net == "mlp":
         return mlp((w.latent, *w.g, features), (nn.Tanh(),) if len(w.shape) > 1 else ()), mlp((features, *w.d, 1))
-    size, channels, width = w.shape[0], w.shape[2], w.g[0]
-    times = 0
-    while size > 7:
-        size, times = size // 2, times + 1
+    (times, size), channels, width = w.levels(), w.shape[2], w.g[0]
     c = width * 2 ** (times - 1)
     g = [nn.Linear(w.latent, size * size * c, bias=False), View(c, size, size), nn.BatchNorm2d(c), nn.ReLU()]
     for _ in range(times - 1):

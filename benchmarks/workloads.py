@@ -16,6 +16,13 @@ class Workload(NamedTuple):
     loss: str = "non-saturating"
     penalty: bool = False   # WGAN-GP's, weight 10; the critic then has no BatchNorm
 
+    def levels(self):
+        """How often a DCGAN halves the image, and the size of its smallest feature map."""
+        size, times = self.shape[0], 0
+        while size > 7:
+            size, times = size // 2, times + 1
+        return times, size
+
 
 WORKLOADS = {w.name: w for w in [
     Workload("ring", (2,), 256, 16, "mlp", (128, 128), (128, 128)),

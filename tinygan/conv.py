@@ -26,7 +26,7 @@ import math
 from . import gpu
 from .autograd import data_of, op
 from .backend import xp
-from .ops import broadcast_to, mean
+from .ops import _ties, broadcast_to, mean
 
 
 def pair(value, name="value", least=1):
@@ -51,6 +51,19 @@ def output_size(size, kernel, stride=1, padding=0, dilation=1):
 # ------------------------------------------------------------------------------------------------ windows
 
 
+def _border(x, padding, value):
+    """x (N, H, W, C) with a border of one value. (NumPy's own `pad` takes up to three times as long.)"""
+    ph, pw = padding
+    if not (ph or pw):
+        return x
+    n, h, w, c = x.shape
+    y = xp(x).zeros((n, h + 2 * ph, w + 2 * pw, c), dtype=x.dtype)
+    if value:
+        y[...] = value
+    y[:, ph:ph + h, pw:pw + w] = x
+    return y
+
+
 @op
 def unfold(x, *, kernel, stride=1, padding=0, dilation=1):
     """All windows of x (N, H, W, C) → (N, Ho, Wo, kh, kw, C)      x̄ = fold(ȳ)      (a view of the padded image)"""
@@ -60,10 +73,7 @@ def unfold(x, *, kernel, stride=1, padding=0, dilation=1):
     (sh, sw), (ph, pw), (dh, dw) = pair(stride), pair(padding, least=0), pair(dilation)
     if gpu.handles(x):
         return gpu.im2col(x, kernel, (ho, wo), (sh, sw), (ph, pw), (dh, dw))
-    if ph or pw:
-        n, h, w, c = x.shape
-        inner, x = x, xp(x).zeros((n, h + 2 * ph, w + 2 * pw, c), dtype=x.dtype)
-        x[:, ph:ph + h, pw:pw + w] = inner
+    x = _border(x, (ph, pw), 0)
     n, h, w, c = x.strides
     return xp(x).lib.stride_tricks.as_strided(
         x, (x.shape[0], ho, wo, *kernel, x.shape[3]), (n, h * sh, w * sw, h * dh, w * dw, c))
@@ -244,12 +254,6 @@ conv2d_weight.vjps(
 # Averages and upsampling are built from ops that have rules, so they need none of their own.
 
 
-def _border(x, padding, value):
-    """x (N, H, W, C) with a border of one value."""
-    ph, pw = padding
-    return xp(x).pad(x, ((0, 0), (ph, ph), (pw, pw), (0, 0)), constant_values=value) if ph or pw else x
-
-
 def _taps(x, kernel, stride, size):
     """For each place in the window, what all windows have there: kh·kw views of x, each (N, Ho, Wo, C)."""
     (sh, sw), (ho, wo) = stride, size
@@ -277,9 +281,8 @@ def max_pool(x, *, kernel, stride, padding=(0, 0)):
 def _pool_rule(g, y, x, kernel, stride, padding):
     n, ho, wo, c = y.shape
     x, y = data_of(x), data_of(y)
-    hit = unfold(_border(x, padding, math.nan), kernel=kernel, stride=stride) == y.reshape(n, ho, wo, 1, 1, c)
-    w = hit / hit.sum(axis=(3, 4), keepdims=True)
-    return fold(g.reshape((n, ho, wo, 1, 1, c)) * w.astype(x.dtype), size=x.shape[1:3], stride=stride, padding=padding)
+    w = _ties(unfold(_border(x, padding, math.nan), kernel=kernel, stride=stride), y, (3, 4), False)
+    return fold(g.reshape((n, ho, wo, 1, 1, c)) * w, size=x.shape[1:3], stride=stride, padding=padding)
 max_pool.vjps(_pool_rule)
 
 

@@ -8,6 +8,10 @@ typedef REAL real;
 
 #define ELEMENT(k, size) int k = blockIdx.x * blockDim.x + threadIdx.x; if (k >= size) return
 
+// Which element of images (N, height, width, c) number k is.
+#define PLACE(k, n, row, height, column, width, channel, c) \
+    int channel = k % c, column = k / c % width, row = k / c / width % height, n = k / c / width / height
+
 
 // Windows of images: columns[n, i, j, u, v, c] = x[n, i s + u d - p, j s + v d - p, c], and 0 outside of the image.
 extern "C" __global__ void im2col(
@@ -33,10 +37,7 @@ extern "C" __global__ void col2im(
     int sh, int sw, int ph, int pw, int dh, int dw)
 {
     ELEMENT(k, size);
-    int rest = k;
-    int channel = rest % c;  rest /= c;
-    int column = rest % w;   rest /= w;
-    int row = rest % h;      int n = rest / h;
+    PLACE(k, n, row, h, column, w, channel, c);
     real sum = 0;
     for (int u = 0; u < kh; u++) {
         int top = row + ph - u * dh;                // = i s, if tap u of window row i lies on this pixel
@@ -57,10 +58,7 @@ extern "C" __global__ void max_pool(
     int sh, int sw, int ph, int pw)
 {
     ELEMENT(k, size);
-    int rest = k;
-    int channel = rest % c;  rest /= c;
-    int j = rest % wo;       rest /= wo;
-    int i = rest % ho;       int n = rest / ho;
+    PLACE(k, n, i, ho, j, wo, channel, c);
     bool first = true;
     real most = 0;
     for (int row = max(i * sh - ph, 0); row < min(i * sh - ph + kh, h); row++) {
@@ -80,10 +78,7 @@ extern "C" __global__ void max_pool_input(
     int h, int w, int c, int ho, int wo, int kh, int kw, int sh, int sw, int ph, int pw)
 {
     ELEMENT(k, size);
-    int rest = k;
-    int channel = rest % c;  rest /= c;
-    int column = rest % w;   rest /= w;
-    int row = rest % h;      int n = rest / h;
+    PLACE(k, n, row, h, column, w, channel, c);
     real sum = 0;
     for (int i = max(row + ph - kh + sh, 0) / sh; i < min((row + ph) / sh + 1, ho); i++) {          // the windows with this pixel
         for (int j = max(column + pw - kw + sw, 0) / sw; j < min((column + pw) / sw + 1, wo); j++) {
