@@ -57,4 +57,4 @@ def test_readme_names_every_example_and_every_picture_is_there():
     shown = re.findall(r"\((pictures/[^)]+)\)", readme)
     assert len(shown) == len(WITH_OPTIONS) and all((EXAMPLES / picture).is_file() for picture in shown)
     sizes = {p.name: p.stat().st_size for p in (EXAMPLES / "pictures").iterdir()}
-    assert sum(sizes.values()) < 6e6 and all(n < (1e6 if name.endswith(".gif") else 350e3) for name, n in sizes.items())
+    assert sum(sizes.values()) < 6e6 and all(n < (1e6 if name.endswith(".gif") else 300e3) for name, n in sizes.items())

@@ -19,7 +19,7 @@ learning rate (mode_collapse.py is about that); with this one all 12 are there a
 Data: a disc or a square in one of six colours on a dark ground, drawn here; `--folder PATH` takes your own images
 instead.
 
-Expect 40 small pictures of one shape each in all six colours, edges and corners still soft. Takes 2 minutes. Prints the
+Expect 32 small pictures of one shape each in all six colours, edges and corners still soft. Takes 2 minutes. Prints the
 distance of generated images to their nearest real one, and that of other real ones (perfect: the same), and how many
 of the 12 kinds of shape were drawn (perfect: 12; not for your own images).
 """
@@ -88,7 +88,7 @@ for step in trange(args.steps, disable=None):
 
 with tinygan.no_grad():
     drawn = tinygan.to_host(mean.module.eval()(latents(256)).data)
-plot.save_image(args.out, plot.to_grid(drawn[:40], columns=8))
+plot.save_image(args.out, plot.to_grid(drawn[:32], columns=8))
 
 
 def nearest(a, b):
