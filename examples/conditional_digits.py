@@ -67,12 +67,12 @@ class Discriminator(nn.Module):
 
 def indices(high, n, name):
     """n integers in 0..high−1 from the random stream of this name."""
-    return tinygan.to_device(tinygan.stream(name).integers(high, size=n), device)
+    return tinygan.to_device(tinygan.rng(name).integers(high, size=n), device)
 
 
 def latents(n):
     """n latents z ~ N(0, 1)."""
-    return tinygan.to_device(tinygan.stream("latent").standard_normal((n, 48), dtype=np.float32), device)
+    return tinygan.to_device(tinygan.rng("latent").standard_normal((n, 48), dtype=np.float32), device)
 
 
 G, average, D = Generator().to(device), Generator().to(device), Discriminator().to(device)

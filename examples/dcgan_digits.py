@@ -46,11 +46,11 @@ mean = optim.EMA(G, average, decay=0.99)
 
 def latents(n):
     """n latents z ~ N(0, 1)."""
-    return tinygan.to_device(tinygan.stream("latent").standard_normal((n, latent), dtype=np.float32), device)
+    return tinygan.to_device(tinygan.rng("latent").standard_normal((n, latent), dtype=np.float32), device)
 
 
 for _ in trange(args.steps, disable=None):
-    x = digits[tinygan.to_device(tinygan.stream("batch").integers(len(digits), size=batch), device)]
+    x = digits[tinygan.to_device(tinygan.rng("batch").integers(len(digits), size=batch), device)]
     fake = G(latents(batch))
 
     loss_d = softplus(-D(x)).mean() + softplus(D(fake.data)).mean()     # .data: D's step sees numbers, not G's history

@@ -108,7 +108,7 @@ def svg(y):
 
 
 device = tinygan.pick_device(args.device)
-values = tinygan.to_device(tinygan.stream("init").normal(size=5).astype(np.float32).round(1), device)
+values = tinygan.to_device(tinygan.rng("init").normal(size=5).astype(np.float32).round(1), device)
 w, b, u, v, z = (Tensor(values[i:i + 1], name) for i, name in enumerate("wbuvz"))
 
 

@@ -41,7 +41,7 @@ mixture, latent, batch = data.ring(std=0.05), 16, 128
 
 def latents(n):
     """n latents z ~ N(0, 1)."""
-    return tinygan.to_device(tinygan.stream("latent").standard_normal((n, latent), dtype=np.float32), device)
+    return tinygan.to_device(tinygan.rng("latent").standard_normal((n, latent), dtype=np.float32), device)
 
 
 def train(gamma):
@@ -55,7 +55,7 @@ def train(gamma):
     for step in range(args.steps):
         # Both rates fall to 0 in the second half: the radius of the last wandering is proportional to them.
         opt_g.lr = opt_d.lr = 2e-3 * min(1, 2 * (1 - step / args.steps))
-        real = tinygan.to_device(mixture.sample(batch, tinygan.stream("batch")), device)
+        real = tinygan.to_device(mixture.sample(batch, tinygan.rng("batch")), device)
         fake = G(latents(batch))
         for _ in range(3):
             loss_d = softplus(-D(real)).mean() + softplus(D(fake.data)).mean()

@@ -48,7 +48,7 @@ mean = optim.EMA(G, average, decay=0.99)
 
 def latents(n, name="latent"):
     """n latents z ~ N(0, 1) from the random stream of this name."""
-    return tinygan.to_device(tinygan.stream(name).standard_normal((n, latent), dtype=np.float32), device)
+    return tinygan.to_device(tinygan.rng(name).standard_normal((n, latent), dtype=np.float32), device)
 
 
 def probability(points):
@@ -78,7 +78,7 @@ for step in trange(args.steps + 1, disable=None):
     if step in moments:
         frames.append(frame(step))
     opt_g.lr = opt_d.lr = 2e-3 * min(1, 2.002 - 2 * step / args.steps)  # falls in the second half, or they never settle
-    real = tinygan.to_device(mixture.sample(batch, tinygan.stream("batch")), device)
+    real = tinygan.to_device(mixture.sample(batch, tinygan.rng("batch")), device)
     fake = G(latents(batch))
 
     loss_d = softplus(-D(real)).mean() + softplus(D(fake.data)).mean()

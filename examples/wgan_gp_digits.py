@@ -46,12 +46,12 @@ opt_g, opt_f = (optim.Adam(net.parameters(), 1e-3, betas=(0.0, 0.9)) for net in 
 
 def fakes(n):
     """n generated images (n, 28, 28, 1), with their history."""
-    return G(tinygan.to_device(tinygan.stream("latent").standard_normal((n, latent), dtype=np.float32), device))
+    return G(tinygan.to_device(tinygan.rng("latent").standard_normal((n, latent), dtype=np.float32), device))
 
 
 def penalty(x, fake):
     """E (‖∇f(x̂)‖ − 1)² as a scalar Tensor, and the mean slope E ‖∇f(x̂)‖ as a number."""
-    eps = tinygan.stream("penalty").random((len(x), 1, 1, 1), dtype=np.float32)         # one per image, not per batch
+    eps = tinygan.rng("penalty").random((len(x), 1, 1, 1), dtype=np.float32)         # one per image, not per batch
     eps = tinygan.to_device(eps, device)
     between = Tensor(eps * x + (1 - eps) * fake)                        # what to differentiate by must be a Tensor
     # The sum over the batch separates: f(x̂ₙ) depends on x̂ₙ alone, so ∂Σf/∂x̂ holds every ∇f(x̂ₙ) in one call.
@@ -64,7 +64,7 @@ log = []
 for step in trange(args.steps, disable=None):
     opt_g.lr = opt_f.lr = 1e-3 * min(1, 2 * (1 - step / args.steps))
     for _ in range(critic_steps):
-        x = digits[tinygan.to_device(tinygan.stream("batch").integers(len(digits), size=batch), device)]
+        x = digits[tinygan.to_device(tinygan.rng("batch").integers(len(digits), size=batch), device)]
         with tinygan.no_grad():
             fake = fakes(batch).data                                    # the critic's step needs no history of G
         gap = f(x).mean() - f(fake).mean()                              # → W, once f is good

@@ -43,7 +43,7 @@ def on_device(values):
 x = on_device([[0, 0], [0, 1], [1, 0], [1, 1]])                         # (4, 2)
 t = on_device([[0], [1], [1], [0]])                                     # (4, 1): no straight line separates 1 from 0
 
-init = tinygan.stream("init")
+init = tinygan.rng("init")
 W1, b1 = Tensor(on_device(init.normal(size=(2, 8)))), Tensor(on_device(np.zeros(8)))
 W2, b2 = Tensor(on_device(init.normal(size=(8, 1)))), Tensor(on_device(np.zeros(1)))
 parameters = [W1, b1, W2, b2]

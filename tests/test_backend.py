@@ -1,6 +1,5 @@
-"""Backend: devices are chosen honestly, arrays move only when told, random streams are independent and resumable."""
+"""Backend: devices are chosen honestly, arrays move only when told."""
 
-import json
 import os
 import subprocess
 import sys
@@ -32,14 +31,6 @@ def broken_cupy(monkeypatch, ones):
     fake = types.ModuleType("cupy")
     fake.ones = ones
     monkeypatch.setitem(sys.modules, "cupy", fake)
-
-
-@pytest.fixture(autouse=True)
-def streams():
-    """Every test here starts with fresh streams and leaves them so."""
-    backend.seed(0)
-    yield
-    backend.seed(0)
 
 
 # ---- devices ----------------------------------------------------------------------------------------------
@@ -123,49 +114,3 @@ def test_the_array_module_is_found_by_type(device):
     assert (backend.xp(x) is np) == (device == "cpu")
     assert backend.xp(2.0, x) is backend.xp(x), "a number decides nothing"
     assert backend.xp(2.0) is np
-
-
-# ---- random streams ---------------------------------------------------------------------------------------
-
-def test_one_seed_is_one_sequence_and_another_seed_another():
-    first = backend.stream("batch").random(5)
-    backend.seed(0)
-    np.testing.assert_array_equal(backend.stream("batch").random(5), first)
-    backend.seed(1)
-    assert not np.any(backend.stream("batch").random(5) == first)
-
-
-def test_streams_of_different_names_differ_and_do_not_disturb_each_other():
-    latent = backend.stream("latent").random(6)
-    backend.seed(0)
-    backend.stream("dropout").random(1000)          # made first, and drawn from in between
-    again = [backend.stream("latent").random() for _ in range(3)]
-    backend.stream("dropout").random(7)
-    again += [backend.stream("latent").random() for _ in range(3)]
-    np.testing.assert_array_equal(again, latent)
-    backend.seed(0)
-    assert not np.any(backend.stream("dropout").random(6) == latent)
-
-
-def test_streams_of_different_names_are_uncorrelated():
-    a, b = (backend.stream(name).standard_normal(20_000) for name in ("a", "b"))
-    assert abs(np.corrcoef(a, b)[0, 1]) < 0.03      # 4 standard deviations of 1 / sqrt(20000)
-
-
-def test_saved_states_continue_exactly_also_through_json():
-    backend.seed(7)
-    for name in ("batch", "latent"):
-        backend.stream(name).standard_normal(3, dtype=np.float32)     # leaves half a draw buffered
-    states = json.loads(json.dumps(backend.stream_states()))
-    expected = {name: backend.stream(name).standard_normal(5, dtype=np.float32) for name in states}
-    backend.seed(99)
-    backend.restore_streams(states)
-    assert expected.keys() == {"batch", "latent"}
-    for name, values in expected.items():
-        np.testing.assert_array_equal(backend.stream(name).standard_normal(5, dtype=np.float32), values)
-
-
-@pytest.mark.parametrize("bad", [-1, 1.5, "0", None])
-def test_a_seed_is_a_natural_number(bad):
-    with pytest.raises(ValueError, match="seed: expected an integer >= 0"):
-        backend.seed(bad)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinygan import backend, cli, data, plot
+from tinygan import cli, data, plot
 from tinygan.losses import LOSSES
+from tinygan.randomness import seed
 from tinygan.run import DEFAULTS
 
 TINY = ["--steps", "2", "--width", "4", "--latent", "3", "--batch-size", "4"]
@@ -143,7 +144,7 @@ def test_resume_goes_on_to_the_weights_of_an_uninterrupted_run(tinygan, cheap):
     tiny = ["--data", "ring", *TINY[2:]]
     assert tinygan("train", *tiny, "--steps", 5, "--out", "whole")[0] == 0
     assert tinygan("train", *tiny, "--steps", 2, "--out", "parts")[0] == 0
-    backend.seed(99)
+    seed(99)
     status, out, err = tinygan("train", "--resume", "parts", "--steps", 5)
     assert (status, err) == (0, "") and "step 5/5" in out
     with np.load("whole/weights.npz") as whole, np.load("parts/weights.npz") as parts:

@@ -25,7 +25,8 @@ import table
 import tinygan
 from tinygan import backend, cli, conv, gpu, models, nn, ops, optim, train
 from tinygan.autograd import Tensor, grad
-from tinygan.backend import seed, to_device, to_host
+from tinygan.backend import to_device, to_host
+from tinygan.randomness import seed
 
 PACKAGE = Path(tinygan.__file__).parent
 SOURCE = (PACKAGE / "kernels.cu").read_text(encoding="utf-8")

@@ -9,8 +9,9 @@ from table import draw
 
 from tinygan import nn, ops
 from tinygan.autograd import Tensor, data_of, grad, op
-from tinygan.backend import seed, stream, to_device, to_host
+from tinygan.backend import to_device, to_host
 from tinygan.gradcheck import GradientError, Report, check, check_module
+from tinygan.randomness import rng, seed
 
 X = draw((2, 3), 0.5, 2)
 
@@ -190,7 +191,7 @@ def test_random_functions_are_rewound():
     """Dropout would be another function at every evaluation; the streams go back to where they stood
     before each."""
     seed(5)
-    check(lambda x: x * stream("dropout").random(x.shape), X)
+    check(lambda x: x * rng("dropout").random(x.shape), X)
     check_module(nn.Dropout(0.5), X)
 
 

@@ -13,8 +13,9 @@ from table import KINKS, ON_EVERY_DEVICE, OPS, PROPERTIES, ROWS, Case, draw, tal
 
 from tinygan import conv, losses, nn, ops
 from tinygan.autograd import Tensor, grad
-from tinygan.backend import seed, to_device
+from tinygan.backend import to_device
 from tinygan.gradcheck import check, check_module
+from tinygan.randomness import seed
 
 
 @pytest.fixture(autouse=True)

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from tinygan import Tensor, backend, models, nn
+from tinygan.randomness import seed
 
 
 @pytest.fixture(autouse=True)
-def streams():
-    backend.seed(0)
+def fresh_seed():
+    seed(0)
 
 
 def run(net, x, device):

@@ -8,6 +8,7 @@ import pytest
 from tinygan import Tensor, backend, gradcheck, nn, ops
 from tinygan.autograd import grad
 from tinygan.optim import SGD
+from tinygan.randomness import rng, seed
 
 RNG = np.random.default_rng(0)
 
@@ -45,8 +46,8 @@ every_layer = pytest.mark.parametrize("name", LAYERS)
 
 
 @pytest.fixture(autouse=True)
-def streams():
-    backend.seed(0)
+def fresh_seed():
+    seed(0)
 
 
 def points(*shape):
@@ -255,9 +256,9 @@ def test_embedding_passes_the_gradient_check():
 @every_layer
 def test_a_layer_draws_the_same_weights_from_the_same_seed(name):
     make, _ = LAYERS[name]
-    backend.seed(3)
+    seed(3)
     first = make().state_dict()
-    backend.seed(3)
+    seed(3)
     second = make().state_dict()
     assert first.keys() == second.keys()
     for k in first:
@@ -373,8 +374,8 @@ def test_dropout_draws_a_new_mask_every_time_from_its_own_stream():
     x, layer = Tensor(np.ones((10, 10), np.float32)), nn.Dropout(0.5)
     first, second = layer(x).data, layer(x).data
     assert (first != second).any()
-    backend.seed(0)
-    backend.stream("latent").random(10)
+    seed(0)
+    rng("latent").random(10)
     np.testing.assert_array_equal(layer(x).data, first)
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinygan import backend, checkpoint, data, nn, plot, run, train
+from tinygan import checkpoint, data, nn, plot, run, train
 from tinygan.checkpoint import CheckpointError
 from tinygan.losses import LOSSES
+from tinygan.randomness import rng, seed
 from tinygan.run import Config, Run, generator_of
 
 FILES = {"config.json", "log.csv", "losses.png", "samples.png", "training.gif", "weights.npz"}
@@ -191,7 +192,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path, c
     options = dict(loss="wasserstein") if kind == "points" else dict(data=images, size=8, width=2)
     finish(Run.start(ring(steps=7, **options), whole))
     finish(Run.start(ring(steps=3, **options), parts))
-    backend.seed(12345)                                 # another process would start with other streams
+    seed(12345)                                 # another process would start with other streams
     resumed = Run.resume(parts, steps=7)
     assert resumed.gan.steps == 3 and len(resumed.log) == 3
     status, _ = finish(resumed)
@@ -200,9 +201,9 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path, c
 
 
 def test_one_seed_is_one_run_whatever_ran_before(tmp_path, cheap):
-    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
-        finish(Run.start(ring(seed=seed), str(tmp_path / name)))
-        backend.stream("latent").random(100)
+    for name, value in (("a", 5), ("b", 5), ("c", 6)):
+        finish(Run.start(ring(seed=value), str(tmp_path / name)))
+        rng("latent").random(100)
     assert_same_run(tmp_path / "a", tmp_path / "b")
     assert not np.array_equal(
         weights(tmp_path / "a")["generator/0.weight"], weights(tmp_path / "c")["generator/0.weight"]
@@ -382,8 +383,8 @@ def test_damaged_or_missing_weights_are_one_error_that_names_them(done, spoil):
     [
         {},
         {"step": 1, "log": [], "seconds": 0.0},
-        {"step": 1, "log": [], "seconds": 0.0, "streams": []},
-        {"step": 1, "log": [], "seconds": 0.0, "streams": {"latent": {"state": 1}}},
+        {"step": 1, "log": [], "seconds": 0.0, "random": []},
+        {"step": 1, "log": [], "seconds": 0.0, "random": {"seed": 0, "generators": {"latent": {"state": 1}}}},
     ],
 )
 def test_weights_that_no_run_saved_cannot_be_resumed(done, info):

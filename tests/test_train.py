@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from tinygan import Tensor, backend, data, losses, metrics, models, nn, train
+from tinygan.randomness import seed
 from tinygan.train import GAN, Diverged, batches, fit, r1, row, wgan_gp
 
 
 @pytest.fixture(autouse=True)
-def streams():
-    backend.seed(0)
+def fresh_seed():
+    seed(0)
 
 
 def tiny(device="cpu", **options):
@@ -191,8 +192,8 @@ def test_every_loss_trains_every_kind_of_network_in_float32(name, make, shape, p
 
 # ---- repeatability ----------------------------------------------------------------------------------------
 
-def train_run(seed, steps=5, make=small, **options):
-    backend.seed(seed)
+def train_run(value, steps=5, make=small, **options):
+    seed(value)
     gan = make(**options)
     fit(gan, real(50, (8, 8, 1) if make is conv else (2,)), steps, 8)
     return {**weights(gan.g), **{"d." + k: v for k, v in weights(gan.d).items()}}
@@ -209,7 +210,7 @@ def test_one_seed_is_one_run_and_another_seed_another(make, options):
 
 def test_drawing_samples_in_between_does_not_change_a_run():
     expected = train_run(3)
-    backend.seed(3)
+    seed(3)
     gan = small()
 
     def look(gan, results):

@@ -2,11 +2,12 @@
 
 from . import backend, conv, data, gradcheck, losses, metrics, models, nn, ops, optim, plot, train
 from .autograd import Op, Tensor, grad, no_grad, op
-from .backend import pick_device, seed, stream, to_device, to_host
+from .backend import pick_device, to_device, to_host
+from .randomness import Randomness, rng, seed
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Op", "Tensor", "backend", "conv", "data", "grad", "gradcheck", "losses", "metrics", "models", "nn", "no_grad", "op", "ops",
-    "optim", "pick_device", "plot", "seed", "stream", "to_device", "to_host", "train",
+    "Op", "Randomness", "Tensor", "backend", "conv", "data", "grad", "gradcheck", "losses", "metrics", "models", "nn", "no_grad",
+    "op", "ops", "optim", "pick_device", "plot", "rng", "seed", "to_device", "to_host", "train",
 ]

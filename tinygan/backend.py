@@ -3,15 +3,11 @@
 An op asks `xp(x)` for the module that made its argument and calls that module's functions, so a formula written once runs
 wherever its data lies. Data changes sides at exactly two places, `to_device` and `to_host`; nothing moves by itself. CuPy is
 imported only when somebody asks for the GPU, and this is the only file (with the GPU kernels) that names it.
-
-Random numbers come from named streams made from one seed (`seed`, `stream`). They are always drawn by NumPy on the host, so a
-run on the GPU sees the same initial weights, batches and latents as the run on the CPU.
 """
 
 import ctypes
 import sys
 import warnings
-import zlib
 
 import numpy as np
 
@@ -117,39 +113,3 @@ def to_device(x, device):
 def to_host(x):
     """The array x as a NumPy array: x itself if it is one already, else a copy."""
     return x if xp(x) is np else x.get()
-
-
-# ------------------------------------------------------------------------------------------------ random streams
-
-_seed = 0
-_streams = {}
-
-
-def seed(value):
-    """Restart every random stream from one seed (an integer ≥ 0). A program that does not call it runs with seed 0."""
-    global _seed
-    if not isinstance(value, (int, np.integer)) or value < 0:
-        raise ValueError(f"seed: expected an integer >= 0, got {value!r}")
-    _seed = int(value)
-    _streams.clear()
-
-
-def stream(name):
-    """The `numpy.random.Generator` of this name, e.g. 'init', 'batch', 'latent', 'dropout'.
-
-    Each name has a stream of its own, so drawing one more dropout mask does not change which batch comes next.
-    """
-    if name not in _streams:
-        _streams[name] = np.random.default_rng([_seed, zlib.crc32(name.encode())])
-    return _streams[name]
-
-
-def stream_states():
-    """The state of every stream in use, as plain dicts of integers and strings: what a checkpoint stores."""
-    return {name: s.bit_generator.state for name, s in _streams.items()}
-
-
-def restore_streams(states):
-    """Continue every stream where `stream_states` left it."""
-    for name, state in states.items():
-        stream(name).bit_generator.state = state

@@ -31,7 +31,8 @@ import math
 import numpy as np
 
 from .autograd import Tensor, data_of, grad
-from .backend import device_of, restore_streams, stream_states, to_device, to_host
+from .backend import device_of, to_device, to_host
+from .randomness import Randomness, current
 
 STENCIL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
 
@@ -68,7 +69,7 @@ def check(f, *args, wrt=(), order=2, tolerance=1e-7, step=1e-3, seed=0, jacobian
     f: any function of arrays or Tensors that returns a Tensor, or several. args: floating-point arrays (or Tensors) are checked,
     as float64; anything else is passed on as it is. wrt: further Tensors that f uses, such as a network's parameters (float64
     during the check, put back after it). jacobian: compare every single entry of J, too. names: what messages call the checked
-    arguments and `wrt`. Random streams are rewound before every evaluation, so f may draw from `backend.stream`. A point within
+    arguments and `wrt`. Random generators are rewound before every evaluation, so f may draw from `rng`. A point within
     2 `step` of a kink cannot be checked.
     """
     inputs, wrt = [Tensor(_float64(a)) if _is_float(a) else a for a in args], list(wrt)
@@ -79,7 +80,7 @@ def check(f, *args, wrt=(), order=2, tolerance=1e-7, step=1e-3, seed=0, jacobian
     try:
         for t in wrt:
             t.data = _float64(t)
-        return _Check(f, inputs, leaves, names, tolerance, step, np.random.default_rng(seed)).run(order, jacobian)
+        return _Check(f, inputs, leaves, names, tolerance, step, Randomness(seed).rng("check")).run(order, jacobian)
     finally:
         for t, data in zip(wrt, before, strict=True):
             t.data = data
@@ -110,9 +111,8 @@ class _Check:
     def __init__(self, f, inputs, leaves, names, tolerance, step, rng):
         self.f, self.inputs, self.leaves, self.names = f, inputs, leaves, names
         self.tolerance, self.step, self.rng, self.report, self.size = tolerance, step, rng, Report(), 0.0
-        self.streams = stream_states()
+        self.randomness = current().copy()
         self.v, self.u = [Tensor(self.random(y)) for y in self.outputs()], {}
-        self.streams = {**stream_states(), **self.streams}          # also of streams that f has opened just now
         self.names = names + ["the cotangent"] * len(self.v)
 
     def random(self, like):
@@ -121,8 +121,8 @@ class _Check:
         return to_device(np.asarray(draw), device_of(data_of(like)))
 
     def outputs(self):
-        restore_streams(self.streams)
-        y = self.f(*self.inputs)
+        with self.randomness.copy():                # the same numbers in every evaluation
+            y = self.f(*self.inputs)
         return list(y) if isinstance(y, (tuple, list)) else [y]
 
     def variables(self, order):

@@ -21,8 +21,9 @@ from typing import NamedTuple
 import numpy as np
 
 from .autograd import Tensor, grad
-from .backend import device_of, stream, to_device, xp
+from .backend import device_of, to_device, xp
 from .ops import log_softmax, norm, relu, softplus
+from .randomness import rng
 
 
 class Loss(NamedTuple):
@@ -49,11 +50,11 @@ LOSSES = {
 def interpolate(real, fake):
     """x̂ = ε x + (1 − ε) G(z) with one ε ~ U(0, 1) *per sample*: where WGAN-GP looks at the slope (Gulrajani et al. 2017, alg. 1).
 
-    real, fake: arrays of one shape (N, ...); ε comes from the random stream 'penalty'.
+    real, fake: arrays of one shape (N, ...); ε comes from the random generator 'penalty'.
     """
     if real.shape != fake.shape:
         raise ValueError(f"interpolate: real {real.shape} and fake {fake.shape} must have one shape")
-    eps = stream("penalty").random((len(real),) + (1,) * (real.ndim - 1), dtype=np.float32).astype(real.dtype)
+    eps = rng("penalty").random((len(real),) + (1,) * (real.ndim - 1), dtype=np.float32).astype(real.dtype)
     eps = to_device(eps, device_of(real))
     return eps * real + (1 - eps) * fake
 

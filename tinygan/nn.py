@@ -5,7 +5,7 @@ bare array is state that is saved but not trained (BatchNorm's averages), a Modu
 nothing to register.
 
 Arguments are spelled as in PyTorch, shapes as in Keras: points are (N, features), images (N, H, W, C). Weights start as PyTorch's
-do, uniform in ±1/√fan_in, drawn from the random stream 'init'.
+do, uniform in ±1/√fan_in, drawn from the random generator 'init'.
 """
 
 import math
@@ -14,7 +14,8 @@ import numpy as np
 
 from . import conv, ops
 from .autograd import Tensor, data_of, no_grad
-from .backend import device_of, stream, to_device, to_host, xp
+from .backend import device_of, to_device, to_host, xp
+from .randomness import rng
 
 
 class Parameter(Tensor):
@@ -156,7 +157,7 @@ class Sequential(Module):
 def uniform(shape, fan_in, name):
     """A Parameter uniform in ±1/√fan_in: PyTorch's default for weights and biases alike."""
     bound = 1 / math.sqrt(fan_in)
-    return Parameter(stream("init").uniform(-bound, bound, shape).astype(np.float32), name)
+    return Parameter(rng("init").uniform(-bound, bound, shape).astype(np.float32), name)
 
 
 def normal_(module, std=0.02):
@@ -165,7 +166,7 @@ def normal_(module, std=0.02):
         for name, p in vars(m).items():
             if isinstance(p, Parameter):
                 centre = 1.0 if isinstance(m, _Norm) and name == "weight" else 0.0
-                values = np.zeros(p.shape) if name == "bias" else stream("init").normal(centre, std, p.shape)
+                values = np.zeros(p.shape) if name == "bias" else rng("init").normal(centre, std, p.shape)
                 p.data = to_device(values.astype(p.dtype), device_of(p.data))
     return module
 
@@ -250,7 +251,7 @@ class Embedding(Module):
 
     def __init__(self, num, dim):
         _positive("Embedding", num=num, dim=dim)
-        self.weight = Parameter(stream("init").standard_normal((num, dim), dtype=np.float32), "Embedding.weight")
+        self.weight = Parameter(rng("init").standard_normal((num, dim), dtype=np.float32), "Embedding.weight")
 
     def forward(self, index):
         return ops.embedding(self.weight, index)
@@ -346,7 +347,7 @@ class Dropout(Module):
             return x
         if self.p == 1:
             return x * 0.0
-        keep = stream("dropout").random(x.shape, dtype=np.float32) >= self.p
+        keep = rng("dropout").random(x.shape, dtype=np.float32) >= self.p
         return x * to_device(keep.astype(x.dtype) / (1 - self.p), device_of(data_of(x)))
 
     def describe(self):

@@ -7,7 +7,7 @@ A run folder holds
     samples.png       the generator's picture of the same latents, renewed while it learns
     training.gif      those pictures in a row
     losses.png        the log as curves
-    weights.npz       networks, optimisers and random streams (no pickle)
+    weights.npz       networks, optimisers and random generators (no pickle)
 """
 
 import csv
@@ -23,7 +23,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from . import backend, checkpoint, data, models, plot
+from . import backend, checkpoint, data, models, plot, randomness
 from .losses import LOSSES
 from .train import GAN, Diverged, fit, row, wgan_gp
 
@@ -121,7 +121,7 @@ class Run:
         if config.batch_size > len(dataset):
             raise ValueError(f"--batch-size {config.batch_size} is more than the {len(dataset)} samples of {config.data}")
         config.device = backend.pick_device(config.device)
-        backend.seed(config.seed)
+        randomness.seed(config.seed)
         kind = config.data.partition(":")[0]
         folder = folder or os.path.join("runs", f"{kind}-{config.model}")
         run = cls(folder, config, dataset)
@@ -141,13 +141,13 @@ class Run:
         """Go on where the run in this folder stopped, up to its own number of steps or another."""
         config, _ = read_config(folder)
         config.device, config.steps = backend.pick_device(device), steps or config.steps
-        backend.seed(config.seed)
+        randomness.seed(config.seed)
         run = cls(folder, config, data.load(config.data, size=config.size, grey=config.grey, seed=config.seed))
         parts, info = load_weights(folder)
         checkpoint.restore(run.path("weights.npz"), parts, run.gan.parts())
         try:
             run.gan.steps, run.log, run.seconds = info["step"], info["log"], info["seconds"]
-            backend.restore_streams(info["streams"])
+            run.gan.random.load_state_dict(info["random"])
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise checkpoint.CheckpointError(f"{run.path('weights.npz')}: not saved by a run ({type(e).__name__}: {e})") from None
         run.gan.average.steps = run.gan.steps // run.gan.d_steps
@@ -205,7 +205,7 @@ class Run:
 
     def save(self):
         """Write everything the folder holds; each file is replaced as a whole."""
-        info = {"step": self.gan.steps, "log": self.log, "seconds": self.seconds, "streams": backend.stream_states()}
+        info = {"step": self.gan.steps, "log": self.log, "seconds": self.seconds, "random": self.gan.random.state_dict()}
         try:
             checkpoint.save(self.path("weights.npz"), {k: v.state_dict() for k, v in self.gan.parts().items()}, info)
         except ValueError as e:

@@ -15,8 +15,9 @@ import numpy as np
 
 from . import losses
 from .autograd import grad, no_grad
-from .backend import device_of, stream, to_device, to_host, xp
+from .backend import device_of, to_device, to_host, xp
 from .optim import EMA, Adam
+from .randomness import current, rng
 
 
 class Diverged(ArithmeticError):
@@ -53,13 +54,18 @@ class GAN:
         self.device = device_of(self.opt_g.params[0].data)
         self.average = EMA(generator, average, decay) if average is not None else None
         self.d_steps, self.steps = d_steps, 0
+        self.random = current().copy()              # its own from here on, see randomness.py
 
     def latents(self, n, name="latent"):
-        """n latents (n, latent) ~ N(0, 1) on the networks' device, from the random stream of this name."""
-        return to_device(stream(name).standard_normal((n, self.latent), dtype=np.float32), self.device)
+        """n latents (n, latent) ~ N(0, 1) on the networks' device, from the random generator of this name."""
+        return to_device(self.random.rng(name).standard_normal((n, self.latent), dtype=np.float32), self.device)
 
     def step(self, real):
         """One update of each player on real samples (N, ...). Returns the two losses and D's logits, as arrays on the device."""
+        with self.random:
+            return self._step(real)
+
+    def _step(self, real):
         fake = self.g(self.latents(len(real)))
 
         d_real, d_fake = self.d(real), self.d(fake.data)
@@ -108,7 +114,7 @@ def batches(x, size):
     if not 1 <= size <= len(x):
         raise ValueError(f"batch size: expected 1..{len(x)} (the size of the data set), got {size}")
     while True:
-        yield x[to_device(stream("batch").integers(len(x), size=size), device_of(x))]
+        yield x[to_device(rng("batch").integers(len(x), size=size), device_of(x))]
 
 
 def row(gan, results):
@@ -128,6 +134,8 @@ def fit(gan, x, steps, batch_size=64, on_step=None):
     """Play until `steps` steps are done in all; on_step(gan, results) runs after each and may return True to stop early."""
     data = batches(x, batch_size)
     while gan.steps < steps:
-        results = gan.step(next(data))
+        with gan.random:
+            real = next(data)
+        results = gan.step(real)
         if on_step is not None and on_step(gan, results):
             break

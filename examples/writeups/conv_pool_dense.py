@@ -62,7 +62,7 @@ D = nn.Sequential(
     nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(),                     # (N, 8 · 8 · 64)
     nn.Linear(8 * 8 * 64, 128), nn.ReLU(), nn.Linear(128, 1))                               # a number, no softmax
 device, batch, rate = tinygan.pick_device(args.device), 32, 1e-3
-images = data.folder(args.folder, 64).x if args.folder else shapes(2000, tinygan.stream("shapes"))[0]
+images = data.folder(args.folder, 64).x if args.folder else shapes(2000, tinygan.rng("shapes"))[0]
 images, G, D = tinygan.to_device(images, device), G.to(device), D.to(device)
 opt_g, opt_d = optim.Adam(G.parameters(), rate, (0, 0.9)), optim.Adam(D.parameters(), rate, (0, 0.9))
 mean = optim.EMA(G, copy.deepcopy(G), decay=0.99)
@@ -70,12 +70,12 @@ mean = optim.EMA(G, copy.deepcopy(G), decay=0.99)
 
 def latents(n):
     """n latents z ~ N(0, 1)."""
-    return tinygan.to_device(tinygan.stream("latent").standard_normal((n, 32), dtype=np.float32), device)
+    return tinygan.to_device(tinygan.rng("latent").standard_normal((n, 32), dtype=np.float32), device)
 
 
 for step in trange(args.steps, disable=None):
     opt_g.lr = opt_d.lr = rate * min(1, 2 * (1 - step / args.steps))
-    x = images[tinygan.to_device(tinygan.stream("batch").integers(len(images), size=batch), device)]
+    x = images[tinygan.to_device(tinygan.rng("batch").integers(len(images), size=batch), device)]
     fake = G(latents(batch))
 
     # D's turn: its own loss, its own optimiser. The penalty keeps its slope near 1, so that G can always follow it.

@@ -47,7 +47,7 @@ opt_g, opt_d = (optim.Adam(net.parameters(), 1e-3, betas=(0.5, 0.999)) for net i
 
 def draw(name, n, width):
     """(n, width) numbers ~ N(0, 1) from the random stream of this name."""
-    return tinygan.stream(name).standard_normal((n, width), dtype=np.float32)
+    return tinygan.rng(name).standard_normal((n, width), dtype=np.float32)
 
 
 def distance(mean, cov):

@@ -42,7 +42,7 @@ tinygan.seed(args.seed)
 
 def normal(n, width, stream="latent"):
     """(n, width) numbers ~ N(0, 1) on the device."""
-    return tinygan.to_device(tinygan.stream(stream).standard_normal((n, width), dtype=np.float32), device)
+    return tinygan.to_device(tinygan.rng(stream).standard_normal((n, width), dtype=np.float32), device)
 
 
 def tilted(n):

@@ -54,7 +54,7 @@ def skies(n, rng):
 
 
 device, batch, every = tinygan.pick_device(args.device), 16, 50
-images = tinygan.to_device(skies(1000, tinygan.stream("skies")), device)
+images = tinygan.to_device(skies(1000, tinygan.rng("skies")), device)
 G = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 25 * 25 * 16), nn.Reshape(25, 25, 16),
                   nn.BatchNorm(16), nn.ReLU(), nn.Upsample(2),                                      # (N, 50, 50, 16)
                   nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm(16), nn.ReLU(),
@@ -66,7 +66,7 @@ opt_g, opt_d = (optim.Adam(net.parameters(), 1e-3, (0.5, 0.99)) for net in (G, D
 
 def latents(n):
     """n latents z ~ N(0, 1)."""
-    return tinygan.to_device(tinygan.stream("latent").standard_normal((n, 16), dtype=np.float32), device)
+    return tinygan.to_device(tinygan.rng("latent").standard_normal((n, 16), dtype=np.float32), device)
 
 
 def figure():
@@ -83,7 +83,7 @@ fixed, log = latents(8), []
 real_label = tinygan.to_device(np.ones((batch, 1), np.float32), device)
 fake_label = 0 * real_label
 for step in trange(1, args.steps + 1, disable=None):
-    x = images[tinygan.to_device(tinygan.stream("batch").integers(len(images), size=batch), device)]
+    x = images[tinygan.to_device(tinygan.rng("batch").integers(len(images), size=batch), device)]
     fake = G(latents(batch))                                            # (16, 100, 100, 3), the shape of the data
 
     d_real, d_fake = D(x), D(fake.data)                                 # (16, 1) each

@@ -50,12 +50,12 @@ x_all = tinygan.to_device(digits, device)
 
 def latents(n):
     """n latents z ~ N(0, 1)."""
-    return tinygan.to_device(tinygan.stream("latent").standard_normal((n, 64), dtype=np.float32), device)
+    return tinygan.to_device(tinygan.rng("latent").standard_normal((n, 64), dtype=np.float32), device)
 
 
 def gradients():
     """One round: first D's gradients; then, when the caller has moved D (hence `yield`), G's."""
-    x = x_all[tinygan.to_device(tinygan.stream("batch").integers(len(x_all), size=batch), device)]
+    x = x_all[tinygan.to_device(tinygan.rng("batch").integers(len(x_all), size=batch), device)]
     fake = G(latents(batch))
     yield grad(softplus(-D(x)).mean() + softplus(D(fake.data)).mean(), D.parameters())
     yield grad(softplus(-D(fake)).mean(), G.parameters())
