@@ -53,7 +53,7 @@ def save(path, parts, info):
     """
     arrays = {f"{part}/{name}": a for part, state in parts.items() for name, a in state.items()}
     for name, a in arrays.items():
-        if not np.isfinite(a).all():
+        if a.dtype.kind == "f" and not np.isfinite(a).all():
             raise ValueError(f"not saving {path}: {name} holds NaN or infinity")
     arrays["info"] = np.array(json.dumps({"format": FORMAT, **info}))
     write_atomically(path, lambda file: np.savez(file, **arrays))
@@ -80,15 +80,9 @@ def load(path):
     return parts, info
 
 
-def restore(path, parts, objects):
-    """Hand each part of a loaded checkpoint to the object of that name, by load_state_dict: all of them, or `CheckpointError`."""
-    before = {name: target.state_dict() for name, target in objects.items()}
-    for name, target in objects.items():
-        try:
-            if name not in parts:
-                raise ValueError(f"the file has only {sorted(parts)}")
-            target.load_state_dict(parts[name])
-        except (ValueError, TypeError, KeyError) as e:
-            for n, state in before.items():
-                objects[n].load_state_dict(state)
-            raise CheckpointError(f"{path}: part {name!r} does not fit: {e}") from None
+def restore(path, parts, target):
+    """Hand the parts of a loaded checkpoint to an object with `load_state_dict`, such as a GAN, or raise `CheckpointError`."""
+    try:
+        target.load_state_dict(parts)
+    except (ValueError, TypeError, KeyError) as e:
+        raise CheckpointError(f"{path}: {e}") from None

@@ -77,15 +77,15 @@ class Optimizer:
 
     def state_dict(self):
         """{name: NumPy array}: the step count and what is remembered."""
-        return {"steps": np.array(self.steps), **{str(i): np.array(to_host(s)) for i, s in enumerate(self.state)}}
+        return {"steps": np.array(self.steps), "lr": np.array(self.lr), **{str(i): np.array(to_host(s)) for i, s in enumerate(self.state)}}
 
     def load_state_dict(self, state):
         """Continue where `state_dict` left off; ValueError if it belongs to other parameters."""
         mine = {str(i): s for i, s in enumerate(self.state)}
-        if state.keys() != mine.keys() | {"steps"} or any(state[k].shape != s.shape for k, s in mine.items()):
+        if state.keys() != mine.keys() | {"steps", "lr"} or any(state[k].shape != s.shape for k, s in mine.items()):
             raise ValueError(f"{type(self).__name__}.load_state_dict: expected steps and {len(mine)} arrays of {self.flat.shape}, "
                              f"found {({k: v.shape for k, v in state.items()})}")
-        self.steps = int(state["steps"])
+        self.steps, self.lr = int(state["steps"]), float(state["lr"])
         for k, s in mine.items():
             s[...] = to_device(np.asarray(state[k], dtype=s.dtype), device_of(s))
 
@@ -174,6 +174,17 @@ class EMA:
     def __init__(self, source, average, decay=0.999):
         self.source, self.module, self.decay, self.steps = source, average, _number("decay", decay, 0, 1), 0
         average.load_state_dict(source.state_dict())
+
+    def state_dict(self):
+        """{name: NumPy array}: the averaged module's state and the count of steps."""
+        return {**self.module.state_dict(), "steps": np.array(self.steps)}
+
+    def load_state_dict(self, state):
+        """Continue where `state_dict` left off; ValueError if it belongs to another network."""
+        if "steps" not in state:
+            raise ValueError("EMA.load_state_dict: no count of steps")
+        self.module.load_state_dict({k: v for k, v in state.items() if k != "steps"})
+        self.steps = int(state["steps"])
 
     def step(self):
         """Take in the source's present weights."""

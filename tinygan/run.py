@@ -144,13 +144,11 @@ class Run:
         randomness.seed(config.seed)
         run = cls(folder, config, data.load(config.data, size=config.size, grey=config.grey, seed=config.seed))
         parts, info = load_weights(folder)
-        checkpoint.restore(run.path("weights.npz"), parts, run.gan.parts())
+        checkpoint.restore(run.path("weights.npz"), parts, run.gan)
         try:
-            run.gan.steps, run.log, run.seconds = info["step"], info["log"], info["seconds"]
-            run.gan.random.load_state_dict(info["random"])
+            run.log, run.seconds = info["log"], info["seconds"]
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise checkpoint.CheckpointError(f"{run.path('weights.npz')}: not saved by a run ({type(e).__name__}: {e})") from None
-        run.gan.average.steps = run.gan.steps // run.gan.d_steps
         return run
 
     def train(self, out=None):
@@ -205,9 +203,9 @@ class Run:
 
     def save(self):
         """Write everything the folder holds; each file is replaced as a whole."""
-        info = {"step": self.gan.steps, "log": self.log, "seconds": self.seconds, "random": self.gan.random.state_dict()}
+        info = {"log": self.log, "seconds": self.seconds}
         try:
-            checkpoint.save(self.path("weights.npz"), {k: v.state_dict() for k, v in self.gan.parts().items()}, info)
+            checkpoint.save(self.path("weights.npz"), self.gan.state_dict(), info)
         except ValueError as e:
             raise Diverged(f"step {self.gan.steps}: {e}; try a smaller learning rate") from None
         if self.log:
@@ -271,5 +269,5 @@ def generator_of(folder, device="cpu"):
     config.device = device
     gan = build(config, shape)
     parts, _ = load_weights(folder)
-    checkpoint.restore(os.path.join(folder, "weights.npz"), parts, gan.parts())
+    checkpoint.restore(os.path.join(folder, "weights.npz"), parts, gan)
     return gan, config, shape

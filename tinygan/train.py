@@ -9,6 +9,7 @@ One step, on a batch x of real samples and latents z ~ N(0, 1):
 Real and fake go through D in two separate batches, so that its BatchNorm never mixes their statistics.
 """
 
+import json
 import math
 
 import numpy as np
@@ -104,9 +105,33 @@ class GAN:
         return np.exp(-np.logaddexp(-self.logits(x), 0))
 
     def parts(self):
-        """What a checkpoint holds: {name: object with state_dict and load_state_dict}."""
+        """What has a state of its own: {name: object with state_dict and load_state_dict}."""
         parts = {"generator": self.g, "discriminator": self.d, "opt_g": self.opt_g, "opt_d": self.opt_d}
-        return parts if self.average is None else {**parts, "average": self.average.module}
+        return parts if self.average is None else {**parts, "average": self.average}
+
+    def state_dict(self):
+        """{part: {name: NumPy array}}: the whole state, step count and random generators included, so that a GAN that loads it
+        goes on exactly as this one would."""
+        game = {"steps": np.array(self.steps), "random": np.array(json.dumps(self.random.state_dict()))}
+        return {**{name: part.state_dict() for name, part in self.parts().items()}, "game": game}
+
+    def load_state_dict(self, state):
+        """Continue where `state_dict` left off. All or nothing: ValueError if a part is missing or does not fit."""
+        parts, before = self.parts(), self.state_dict()
+        if state.keys() != before.keys():
+            raise ValueError(f"GAN.load_state_dict: expected the parts {sorted(before)}, found {sorted(state)}")
+        try:
+            for name, part in parts.items():
+                try:
+                    part.load_state_dict(state[name])
+                except (ValueError, TypeError, KeyError) as e:
+                    raise ValueError(f"part {name!r} does not fit: {e}") from None
+            self.random.load_state_dict(json.loads(str(state["game"]["random"])))
+            self.steps = int(state["game"]["steps"])
+        except (ValueError, TypeError, KeyError) as e:
+            for name, part in parts.items():
+                part.load_state_dict(before[name])
+            raise ValueError(str(e)) from None
 
 
 def batches(x, size):
