@@ -67,10 +67,10 @@ def main():
             lambda: conv.conv2d(image, w, **how))
     for n, o, c in ((64, 128, 64), (32, 32, 16)):
         g, w = rng.standard_normal((n, 7, 7, o), dtype=np.float32), rng.standard_normal((4, 4, c, o), dtype=np.float32)
-        compare(f"conv.conv2d_input: sub-pixels, ({n}, 7, 7, {o}) to {c} channels",
+        compare(f"conv.conv2d_transpose: sub-pixels, ({n}, 7, 7, {o}) to {c} channels",
                 lambda g=g, w=w, c=c: conv.fold((g.reshape(-1, w.shape[3]) @ w.reshape(-1, w.shape[3]).T).reshape(
                     -1, 7, 7, 4, 4, c), size=(14, 14), **how),
-                lambda g=g, w=w: conv.conv2d_input(g, w, size=(14, 14), **how))
+                lambda g=g, w=w: conv.conv2d_transpose(g, w, size=(14, 14), **how))
     x = rng.standard_normal((32, 28, 28, 64), dtype=np.float32)
     pool = dict(kernel=(2, 2), stride=(2, 2), padding=(0, 0))
     y = conv.max_pool(x, **pool)

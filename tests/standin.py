@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import types
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -85,11 +86,15 @@ def _upload(a):
 # ------------------------------------------------------------------------------------------------ arrays
 
 
+_wrappers = weakref.WeakValueDictionary()          # by the id of what they wrap, for `base`
+
+
 def wrap(a):
     """A result of NumPy's as a device array; what is no array stays as it is."""
     if isinstance(a, (np.ndarray, np.generic)):
         x = object.__new__(ndarray)
         x._host = np.asarray(a)
+        _wrappers.setdefault(id(x._host), x)
         return x
     return type(a)(map(wrap, a)) if isinstance(a, (tuple, list)) else a
 
@@ -143,7 +148,17 @@ class ndarray:
     itemsize = property(lambda self: self._host.itemsize)
     nbytes = property(lambda self: self._host.nbytes)
     T = property(lambda self: wrap(self._host.T))
-    base = property(lambda self: None if self._host.base is None else wrap(self._host.base))
+    flags = property(lambda self: types.SimpleNamespace(          # no `writeable`: CuPy has none
+        c_contiguous=self._host.flags.c_contiguous, f_contiguous=self._host.flags.f_contiguous, owndata=self._host.flags.owndata))
+
+    @property
+    def base(self):
+        """The array whose memory this one is a view of: the same object every time."""
+        if self._host.base is None:
+            return None
+        found = _wrappers.get(id(self._host.base))
+        return found if found is not None and found._host is self._host.base else wrap(self._host.base)
+
     data = property(lambda self: "device memory")
 
     def __getattr__(self, name):

@@ -15,7 +15,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from tinygan import conv, ops
+from tinygan import conv, elementwise, ops, pooling, products, reductions, shapes, tape, windows
 from tinygan.autograd import Op, Tensor, grad
 from tinygan.backend import device_of, to_device, to_host
 from tinygan.gradcheck import check
@@ -188,6 +188,12 @@ for shape, to in [((3,), (2, 3)), ((2, 1), (2, 4)), ((), (2, 3)), ((1, 3), (0, 3
                   ((2, 1, 3), (4, 2, 5, 3))]:
     add("broadcast_to", ops.broadcast_to, lambda x, shape: x + np.zeros(shape), draw(shape), shape=to)
 
+for shape, to in [((2, 3), (3,)), ((2, 4), (2, 1)), ((2, 3), ()), ((0, 3), (1, 3)), ((2, 3), (2, 3)),
+                  ((4, 2, 5, 3), (2, 1, 3)), ((4, 5, 3), (3,)), ((4, 2, 3, 2), (2,)), ((5, 1), (1,)), ((2, 0), (0,))]:
+    add("unbroadcast", tape.unbroadcast, lambda x, shape: np.array(
+        [sum((x[i] for i in np.ndindex(x.shape) if (np.arange(math.prod(shape)).reshape(shape) + np.zeros(x.shape))[i] == k),
+             0.0) for k in range(math.prod(shape))]).reshape(shape), draw(shape), shape=to)
+
 KEYS = [((3, 4), 1), ((3, 4), -1), ((3, 4), slice(None, None, -1)), ((3, 4), (slice(0, 2), slice(1, 4, 2))),
         ((3, 4), (Ellipsis, 0)),
         ((3, 4), (None, slice(1, 3))), ((3, 4), np.array([0, 0, 2])), ((3, 4), [2, 2, 1]),
@@ -220,13 +226,13 @@ for shape, key in KEYS:
         for place, value in zip(np.ravel(places), np.ravel(v), strict=True):
             y[place] += value
         return y.reshape(shape)
-    add("put", lambda v, key, shape: ops.put(v, key=beside(v, key), shape=shape), _put,
+    add("add_at", lambda v, key, shape: ops.add_at(v, key=beside(v, key), shape=shape), _put,
         draw(np.empty(shape)[key].shape), key=key, shape=shape)
 
-for shapes, axis in [([(2, 3), (1, 3)], 0), ([(2, 3), (2, 1), (2, 2)], 1), ([(2, 3), (2, 1)], -1),
+for sizes, axis in [([(2, 3), (1, 3)], 0), ([(2, 3), (2, 1), (2, 2)], 1), ([(2, 3), (2, 1)], -1),
                      ([(3,)], 0), ([(0, 3), (2, 3)], 0),
                      ([(2, 1, 3), (2, 2, 3)], -2), ([(2, 2), (2, 2), (2, 2), (2, 2)], 1)]:
-    xs = [draw(s, seed=i) for i, s in enumerate(shapes)]
+    xs = [draw(s, seed=i) for i, s in enumerate(sizes)]
     add("concatenate", ops.concatenate, lambda *xs, axis: np.moveaxis(
         np.array([row for x in xs for row in np.moveaxis(x, axis, 0)]).reshape(
             (-1, *np.moveaxis(xs[0], axis, 0).shape[1:])), 0, axis), *xs, axis=axis)
@@ -234,11 +240,11 @@ add("concatenate", ops.concatenate, lambda a, b: np.array([*a, *b]), draw((2, 3)
 ROWS["concatenate"].append(Case("concatenate", lambda x: ops.concatenate(x, x), lambda x: np.array([*x, *x]),
                                 (draw((2, 3)),),
                                 "the same tensor twice"))
-for shapes, axis in [([(2, 3), (2, 3)], 0), ([(2, 3)] * 3, -1), ([(2, 3), (2, 3)], 1), ([(), ()], 0),
+for sizes, axis in [([(2, 3), (2, 3)], 0), ([(2, 3)] * 3, -1), ([(2, 3), (2, 3)], 1), ([(), ()], 0),
                      ([(0, 2)] * 2, 1)]:
     add("stack", lambda *xs, axis: ops.stack(xs, axis=axis),
         lambda *xs, axis: np.moveaxis(np.array(xs), 0, axis),
-        *[draw(s, seed=i) for i, s in enumerate(shapes)], axis=axis)
+        *[draw(s, seed=i) for i, s in enumerate(sizes)], axis=axis)
 
 
 def _pad(x, widths, value=0.0):
@@ -334,14 +340,14 @@ for s, t in [((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 2)), ((4, 2, 3), (3,)), ((
 for n, k, m in [(2, 3, 4), (2, 2, 2), (1, 3, 1), (0, 3, 2)]:
     add("linear", ops.linear, lambda x, w, b: _product(x, w) + b, draw((n, k)), draw((k, m), seed=1),
         draw((m,), seed=2))
-for formula, *shapes in [("ij,jk->ik", (2, 3), (3, 2)), ("ij,ij->", (2, 3), (2, 3)), ("ij->", (2, 3)),
+for formula, *sizes in [("ij,jk->ik", (2, 3), (3, 2)), ("ij,ij->", (2, 3), (2, 3)), ("ij->", (2, 3)),
                          ("ij->j", (2, 3)), ("ij->ji", (2, 3)),
                          ("bij,bjk->bik", (2, 3, 2), (2, 2, 4)), ("i,j->ij", (2,), (3,)),
                          ("i,i,i->i", (3,), (3,), (3,)), ("ij,k->j", (2, 3), (4,)),
                          ("ijk,kl,jm->ilm", (2, 3, 2), (2, 2), (3, 2)), (",i->i", (), (3,)),
                          ("ij,ij->ij", (2, 1), (2, 3)), ("ij,ij->", (1, 3), (2, 3)),
                          ("ij,jk->ik", (0, 3), (3, 2)), ("ij,ji->ij", (2, 2), (2, 2))]:
-    xs = [draw(s, seed=i) for i, s in enumerate(shapes)]
+    xs = [draw(s, seed=i) for i, s in enumerate(sizes)]
 
     def _einsum(formula, *xs):
         terms, result = formula.split("->")
@@ -444,9 +450,9 @@ def convolution(n, size, c, o, kernel, how):
     x, w = draw((n, *size, c)), draw((*kernel, c, o), seed=1)
     g = draw((n, *conv.output_size(size, kernel, **how), o), seed=2)
     add("conv2d", conv.conv2d, lambda x, w, **how: trilinear(x, w, None, **how)[0], x, w, **how)
-    add("conv2d_input", conv.conv2d_input,
+    add("conv2d_transpose", conv.conv2d_transpose,
         lambda g, w, size, **how: trilinear(np.zeros(x.shape), w, g, **how)[1], g, w, size=size, **how)
-    add("conv2d_weight", conv.conv2d_weight,
+    add("conv2d_weight_gradient", conv.conv2d_weight_gradient,
         lambda x, g, kernel, **how: trilinear(x, np.zeros(w.shape), g, **how)[2], x, g, kernel=kernel, **how)
     if n:
         add("unfold", conv.unfold, _windows, x, kernel=kernel, **how)
@@ -478,7 +484,8 @@ for shape, factor in [((2, 2, 3, 2), 2), ((1, 2, 2, 1), (3, 1)), ((0, 2, 2, 1), 
     add("upsample", conv.upsample, lambda x, factor: np.kron(x, np.ones((1, *_two(factor), 1))), draw(shape),
         factor=factor)
 
-OPS = {f.name: f for module in (ops, conv) for f in vars(module).values() if isinstance(f, Op)}
+MODULES = (tape, elementwise, shapes, reductions, products, windows, conv, pooling)
+OPS = {f.name: f for module in MODULES for f in vars(module).values() if isinstance(f, Op)}
 
 # ---------------------------------------------------------------------------- kinks, ties and other choices
 # (function, arguments, cotangent, the gradients that the docstring of the op promises)

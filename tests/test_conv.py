@@ -35,8 +35,8 @@ def test_the_trio_is_the_formula_at_any_setting(setting, n, c, o):
     g = draw((n, *conv.output_size(size, kernel, **how), o), seed=2)
     y, gx, gw = trilinear(x, w, g, **how)
     np.testing.assert_allclose(conv.conv2d(x, w, **how), y, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(conv.conv2d_input(g, w, size=size, **how), gx, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(conv.conv2d_weight(x, g, kernel=kernel, **how), gw, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(conv.conv2d_transpose(g, w, size=size, **how), gx, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(conv.conv2d_weight_gradient(x, g, kernel=kernel, **how), gw, rtol=1e-12, atol=1e-12)
 
 
 @given(settings(), st.integers(0, 2), st.integers(1, 5), st.integers(1, 3))
@@ -52,7 +52,7 @@ def test_both_ways_to_the_transposed_convolution_are_the_formula(setting, n, c, 
     _, expected, _ = trilinear(np.zeros((n, *size, c)), w, g, **how)
     for few in (True, False):
         with mock.patch.object(conv, "_few_extra_products", lambda *a, few=few, **k: few):
-            y = conv.conv2d_input(g, w, size=size, **how)
+            y = conv.conv2d_transpose(g, w, size=size, **how)
         np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12, err_msg=f"sub-pixels: {few}")
 
 
@@ -91,7 +91,7 @@ def test_transposed_convolution_paints_the_kernel(device):
     g = np.zeros((1, 2, 2, 1))
     g[0, 1, 0, 0] = 1
     w = draw((2, 2, 1, 1))
-    y = to_host(conv.conv2d_input(to_device(g, device), to_device(w, device), size=(4, 4), stride=2))
+    y = to_host(conv.conv2d_transpose(to_device(g, device), to_device(w, device), size=(4, 4), stride=2))
     expected = np.zeros((4, 4))
     expected[2:, :2] = w[:, :, 0, 0]
     np.testing.assert_array_equal(y[0, :, :, 0], expected)
@@ -102,19 +102,19 @@ def test_a_batch_is_its_images_one_by_one(device):
     x, w = draw((300, 12, 12, 4)).astype(np.float32), draw((5, 5, 4, 16), seed=1).astype(np.float32)
     xs, ws = to_device(x, device), to_device(w, device)
     y = to_host(conv.conv2d(xs, ws, padding=2))
-    back = to_host(conv.conv2d_input(to_device(y, device), ws, size=(12, 12), padding=2))
+    back = to_host(conv.conv2d_transpose(to_device(y, device), ws, size=(12, 12), padding=2))
     for i in (0, 150, 299):
         np.testing.assert_allclose(y[i],
                                    to_host(conv.conv2d(to_device(x[i:i + 1], device), ws, padding=2))[0],
                                    rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(back[i],
-                                   to_host(conv.conv2d_input(to_device(y[i:i + 1], device), ws, size=(12, 12),
+                                   to_host(conv.conv2d_transpose(to_device(y[i:i + 1], device), ws, size=(12, 12),
                                        padding=2))[0],
                                    rtol=1e-4, atol=1e-2)
-    weights = sum(to_host(conv.conv2d_weight(to_device(x[i:i + 50], device), to_device(y[i:i + 50], device),
+    weights = sum(to_host(conv.conv2d_weight_gradient(to_device(x[i:i + 50], device), to_device(y[i:i + 50], device),
                                              kernel=(5, 5), padding=2)).astype(float)
                   for i in range(0, 300, 50))
-    whole = to_host(conv.conv2d_weight(xs, to_device(y, device), kernel=(5, 5), padding=2))
+    whole = to_host(conv.conv2d_weight_gradient(xs, to_device(y, device), kernel=(5, 5), padding=2))
     np.testing.assert_allclose(whole, weights, rtol=1e-3, atol=1e-2 * np.abs(weights).max())
 
 
@@ -167,8 +167,8 @@ def test_upsampling_repeats_pixels(device):
     (lambda x, w: conv.conv2d(x, w, dilation=2.5), "dilation"),
     (lambda x, w: conv.conv2d(x, w, stride=(1, 2, 3)), "stride"),
     (lambda x, w: conv.conv2d(x[:, :2], w), "does not fit"),
-    (lambda x, w: conv.conv2d_input(x, w, size=(9, 9)), "conv2d_input"),
-    (lambda x, w: conv.conv2d_weight(x, x, kernel=(3, 3)), "conv2d_weight"),
+    (lambda x, w: conv.conv2d_transpose(x, w, size=(9, 9)), "conv2d_transpose"),
+    (lambda x, w: conv.conv2d_weight_gradient(x, x, kernel=(3, 3)), "conv2d_weight_gradient"),
     (lambda x, w: conv.max_pool2d(x, 0), "kernel"), (lambda x, w: conv.max_pool2d(x, 2, 0), "stride"),
     (lambda x, w: conv.max_pool2d(x, 3, 1, 2), "half the kernel"), (lambda x, w: conv.avg_pool2d(x, 2, padding=-1), "padding"),
     (lambda x, w: conv.upsample(x, 0), "factor"), (lambda x, w: conv.max_pool2d(x, 9), "does not fit"),

@@ -284,11 +284,11 @@ def test_convolutions_in_blocks_are_convolutions(most, cupy, monkeypatch):
     x, w, g = some((5, 6, 6, 3)), some((4, 4, 3, 2)), some((5, 3, 3, 2))
     on = [to_device(a, "gpu") for a in (x, w, g)]
     with standin.watch() as seen:
-        results = (conv.conv2d(on[0], on[1], **how), conv.conv2d_input(on[2], on[1], size=(6, 6), **how),
-                   conv.conv2d_weight(on[0], on[2], kernel=(4, 4), **how))
+        results = (conv.conv2d(on[0], on[1], **how), conv.conv2d_transpose(on[2], on[1], size=(6, 6), **how),
+                   conv.conv2d_weight_gradient(on[0], on[2], kernel=(4, 4), **how))
     blocks = {1: 5, 3000: 5 if most < 2 * 9 * 48 * 4 else 3, 1 << 40: 1}[most]
     assert seen.launches.count("im2col") == 2 * blocks and seen.launches.count("col2im") == blocks
-    expected = conv.conv2d(x, w, **how), conv.conv2d_input(g, w, size=(6, 6), **how), conv.conv2d_weight(x, g, kernel=(4, 4), **how)
+    expected = conv.conv2d(x, w, **how), conv.conv2d_transpose(g, w, size=(6, 6), **how), conv.conv2d_weight_gradient(x, g, kernel=(4, 4), **how)
     for a, b in zip(results, expected, strict=True):
         np.testing.assert_allclose(to_host(a), b, rtol=1e-4, atol=1e-5)
 
@@ -302,7 +302,7 @@ def test_adding_at_repeated_indices_is_numpys_bit_for_bit(dtype, guarded):
         v = some((*index.shape, *shape[1:]), dtype)
         expected = np.zeros(shape, dtype)
         np.add.at(expected, index, v)
-        np.testing.assert_array_equal(to_host(ops.put(to_device(v, "gpu"), key=to_device(index, "gpu"), shape=shape)), expected)
+        np.testing.assert_array_equal(to_host(ops.add_at(to_device(v, "gpu"), key=to_device(index, "gpu"), shape=shape)), expected)
 
 
 @each_type
@@ -346,8 +346,8 @@ def kernels_hold():
                 pooled.append((to_host(y.data), to_host(grad(y, t, to_device(some(y.shape), device)))))
             assert np.array_equal(pooled[0][0], pooled[1][0]) and np.allclose(pooled[0][1], pooled[1][1], atol=1e-5)
     index, v = np.array([2, 0, 2, 2, 1, 0]), some((6, 2))
-    got = ops.put(to_device(v, "gpu"), key=to_device(index, "gpu"), shape=(4, 2))
-    assert np.array_equal(to_host(got), ops.put(v, key=index, shape=(4, 2)))
+    got = ops.add_at(to_device(v, "gpu"), key=to_device(index, "gpu"), shape=(4, 2))
+    assert np.array_equal(to_host(got), ops.add_at(v, key=index, shape=(4, 2)))
     p, q = Tensor(some((5,))), Tensor(to_device(some((5,)), "gpu"))
     for t, device in (p, "cpu"), (q, "gpu"):
         o = optim.Adam([t], lr=0.01, betas=(0.5, 0.9), eps=1e-4)

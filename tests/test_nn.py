@@ -556,14 +556,14 @@ def ones(*shape):
         (lambda: nn.Conv2d(2, 3, 3)(ones(1, 5, 5, 4)), r"conv2d: .*same C, got \(1, 5, 5, 4\) and \(3, 3, 2, 3\)"),
         (lambda: nn.Conv2d(2, 3, 3)(ones(1, 5, 2)), r"conv2d: expected images \(N, H, W, C\)"),
         (lambda: nn.Conv2d(1, 3, 6)(ones(1, 5, 5, 1)), r"kernel \(6, 6\).*does not fit into an image of \(5, 5\)"),
-        (lambda: nn.ConvTranspose2d(2, 3, 3)(ones(1, 5, 5, 4)), r"conv2d_input: .*same O, got"),
+        (lambda: nn.ConvTranspose2d(2, 3, 3)(ones(1, 5, 5, 4)), r"conv2d_transpose: .*same O, got"),
         (
             lambda: nn.ConvTranspose2d(2, 3, 3, output_padding=-1),
             r"ConvTranspose2d: output_padding: expected an integer >= 0",
         ),
         (
             lambda: nn.ConvTranspose2d(2, 3, 3, output_padding=1)(ones(1, 5, 5, 2)),
-            r"conv2d_input: features of \(5, 5\) do not come",
+            r"conv2d_transpose: features of \(5, 5\) do not come",
         ),
         (lambda: nn.Embedding(0, 3), r"Embedding: num must be an integer >= 1"),
         (lambda: nn.Embedding(4, 3)(np.array([0, 4])), r"embedding: index must be in 0..3, got 0..4"),

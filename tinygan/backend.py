@@ -5,7 +5,6 @@ wherever its data lies. Data changes sides at exactly two places, `to_device` an
 imported only when somebody asks for the GPU, and this is the only file (with the GPU kernels) that names it.
 """
 
-import ctypes
 import sys
 import warnings
 
@@ -21,26 +20,6 @@ def xp(*arrays):
         if kind.__module__.partition(".")[0] == "cupy":
             return sys.modules["cupy"]
     return np
-
-
-def _keep_freed_memory():
-    """Ask glibc to keep freed arrays in the process instead of handing their pages back to the kernel.
-
-    A training step frees and allocates the same sizes over and over, and every fresh page costs a fault: a chain of products of
-    (64, 14, 14, 64) arrays takes four to five times as long without this (benchmarks/tricks.py). The price
-    is that the process keeps its peak memory until it ends. Elsewhere than on glibc this does nothing.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return
-    trim_threshold, mmap_max, arena_max = -1, -4, -8            # names and numbers of <malloc.h>
-    mallopt(mmap_max, 0)
-    mallopt(trim_threshold, 2 ** 31 - 1)
-    mallopt(arena_max, 1)
-
-
-_keep_freed_memory()
 
 
 # ------------------------------------------------------------------------------------------------ devices

@@ -1,10 +1,10 @@
-"""The kernels of kernels.cu: compiled by CuPy when first used, launched on CuPy arrays.
+"""The GPU's engine room: shortcuts on CuPy arrays, most of them kernels of kernels.cu.
 
-NumPy's functions, which CuPy has too, say most of what this library computes, and then one line serves both. Five things are
-worth a kernel of their own: cutting images into windows and adding windows up again (a convolution is the former and one product of
-matrices), max pooling with its gradient, adding at repeated indices in a fixed order, and Adam's update, which is a dozen launches
-otherwise. Each is a few lines of C, and each has its NumPy equivalent where it is called (conv.py, ops.py, optim.py): the tests
-compare it with that.
+NumPy's functions, which CuPy has too, say most of what this library computes, and then one line
+serves both. Five things are worth a kernel of their own: cutting images into windows and adding
+windows up again (a convolution is the former and one product of matrices), max pooling with its
+gradient, adding at repeated indices in a fixed order, and Adam's update. Each is a few lines of C,
+compiled by CuPy when first used.
 
 Nothing here copies to or from the host, and nothing waits for the GPU.
 """
@@ -15,9 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from . import conv, optim, pooling, reductions, shapes, windows
 from .backend import xp
+from .cpu import over_all_but_last
+from .windows import output_size, pair
 
-COLUMNS = 256 << 20     # bytes of columns that a convolution holds at a time; what needs more is done in blocks of images
+COLUMNS = 256 << 20     # bytes of windows that a convolution holds at a time
 THREADS = 256           # per block
 MOST = 2 ** 31 - 1024   # elements of one array: the kernels count in 32 bits
 
@@ -41,9 +44,13 @@ def _module(cupy, char):
 
 
 def _launch(name, size, first, *args):
-    """Run a kernel with one thread per element: integers go as int, numbers as `first`'s type, arrays must be contiguous."""
+    """Run a kernel with one thread per element; arrays must be contiguous.
+
+    Integers are handed over as int, other numbers in the type of `first`.
+    """
     if max(size, *(a.size for a in (first, *args) if hasattr(a, "size"))) > MOST:
-        raise ValueError(f"{name}: arrays on the GPU are limited to {MOST:,} elements here; use a smaller batch")
+        raise ValueError(f"{name}: arrays on the GPU are limited to {MOST:,} elements here; use a "
+                         "smaller batch")
     if not size:
         return
     real = first.dtype.type
@@ -52,68 +59,181 @@ def _launch(name, size, first, *args):
         np.int32(a) if isinstance(a, int) else real(a) if isinstance(a, float) else a for a in args)))
 
 
-def im2col(x, kernel, size, stride, padding, dilation):
-    """All windows of images x (N, H, W, C), of which there are size = (Ho, Wo) → (N, Ho, Wo, kh, kw, C); the rest are pairs."""
-    cupy = xp(x)
-    n, h, w, c = x.shape
-    y = cupy.empty((n, *size, *kernel, c), dtype=x.dtype)
-    _launch("im2col", y.size, cupy.ascontiguousarray(x), y, y.size, h, w, c, *size, *kernel, *stride, *padding, *dilation)
-    return y
+def contiguous(x):
+    """x in the order in which the kernels count."""
+    return xp(x).ascontiguousarray(x)
 
 
-def col2im(v, size, stride, padding, dilation):
-    """Windows v (N, Ho, Wo, kh, kw, C) added up where they lie in images of size = (H, W) → (N, H, W, C)."""
-    cupy = xp(v)
-    n, ho, wo, kh, kw, c = v.shape
-    y = cupy.empty((n, *size, c), dtype=v.dtype)
-    _launch("col2im", y.size, cupy.ascontiguousarray(v), y, y.size, *size, c, ho, wo, kh, kw, *stride, *padding, *dilation)
-    return y
+# ------------------------------------------------------------------------------------ shortcuts
 
 
-def max_pool(x, kernel, size, stride, padding):
-    """The maximum of each of the size = (Ho, Wo) windows of images x (N, H, W, C) → (N, Ho, Wo, C)."""
-    cupy = xp(x)
-    n, h, w, c = x.shape
-    y = cupy.empty((n, *size, c), dtype=x.dtype)
-    _launch("max_pool", y.size, cupy.ascontiguousarray(x), y, y.size, h, w, c, *size, *kernel, *stride, *padding)
-    return y
+@windows.unfold.shortcut("cupy")
+class Im2Col:
+    """One kernel that writes every window, zeros of the border included."""
+
+    def forward(x, *, kernel, stride=1, padding=0, dilation=1):
+        if x.ndim != 4 or not handles(x):
+            return None
+        size = output_size(x.shape[1:3], kernel, stride, padding, dilation)
+        n, h, w, c = x.shape
+        y = xp(x).empty((n, *size, *kernel, c), dtype=x.dtype)
+        _launch("im2col", y.size, contiguous(x), y, y.size, h, w, c, *size, *kernel,
+                *pair(stride), *pair(padding, least=0), *pair(dilation))
+        return y, None
 
 
-def max_pool_input(g, x, y, kernel, stride, padding):
-    """The gradient of y = max_pool(x) for g in y's shape: each window's goes to its maximum, in equal parts if several tie."""
-    cupy = xp(g)
-    gradient = cupy.empty(x.shape, dtype=x.dtype)
-    g, x, y = (cupy.ascontiguousarray(a, dtype=x.dtype) for a in (g, x, y))
-    _launch("max_pool_input", x.size, g, x, y, gradient, x.size, *x.shape[1:], *y.shape[1:3],
-            *kernel, *stride, *padding)
-    return gradient
+@windows.fold.shortcut("cupy")
+class Col2Im:
+    """One kernel in which each pixel collects its value from all windows that it is part of."""
+
+    def forward(v, *, size, stride=1, padding=0, dilation=1):
+        if not handles(v):
+            return None
+        n, ho, wo, kh, kw, c = v.shape
+        y = xp(v).empty((n, *size, c), dtype=v.dtype)
+        _launch("col2im", y.size, contiguous(v), y, y.size, *size, c, ho, wo, kh, kw,
+                *pair(stride), *pair(padding, least=0), *pair(dilation))
+        return y, None
 
 
-def put(v, key, shape):
-    """zeros(shape) with v added at key, repeated indices in the order in which they come.
+def _blocks(x, bytes_per_image):
+    """Slices of the batch x whose windows fill at most COLUMNS bytes; few long products are best."""
+    size = max(1, COLUMNS // max(1, bytes_per_image))
+    return [slice(i, i + size) for i in range(0, len(x), size)]
 
-    The key is applied to the numbers 0, 1, 2, ... of the places, which says for each element of v where it goes. Sorted by place
-    and stably so, what goes to one place lies side by side.
+
+def _window_bytes(x, size, kernel):
+    """Bytes of the windows of one image."""
+    return math.prod((*size, *kernel, x.shape[3])) * x.itemsize
+
+
+@conv.conv2d.shortcut("cupy")
+class ConvolutionInBlocks:
+    """The definition in blocks of images, where all windows at once would fill the memory."""
+
+    def forward(x, w, *, stride=1, padding=0, dilation=1):
+        conv.check_conv2d(x.shape, w.shape)
+        how = dict(stride=stride, padding=padding, dilation=dilation)
+        size = output_size(x.shape[1:3], w.shape[:2], **how)
+        blocks = _blocks(x, _window_bytes(x, size, w.shape[:2]))
+        if len(blocks) < 2:
+            return None
+        y = xp(x).empty((len(x), *size, w.shape[3]), dtype=xp(x).result_type(x, w))
+        for i in blocks:
+            y[i] = conv.conv2d.forward(x[i], w, **how)
+        return y, None
+
+
+@conv.conv2d_transpose.shortcut("cupy")
+class TransposedInBlocks:
+    """The same for the transposed convolution."""
+
+    def forward(g, w, *, size, stride=1, padding=0, dilation=1):
+        how = dict(size=size, stride=stride, padding=padding, dilation=dilation)
+        blocks = _blocks(g, math.prod(g.shape[1:3]) * math.prod(w.shape[:3]) * g.itemsize)
+        if len(blocks) < 2:
+            return None
+        y = xp(g).empty((len(g), *size, w.shape[2]), dtype=xp(g).result_type(g, w))
+        for i in blocks:
+            y[i] = conv.conv2d_transpose.forward(g[i], w, **how)
+        return y, None
+
+
+@conv.conv2d_weight_gradient.shortcut("cupy")
+class WeightsInBlocks:
+    """The same for the weight gradient: the blocks' gradients add up."""
+
+    def forward(x, g, *, kernel, stride=1, padding=0, dilation=1):
+        how = dict(kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+        blocks = _blocks(x, _window_bytes(x, g.shape[1:3], kernel))
+        if len(blocks) < 2 or len(x) != len(g):
+            return None
+        return sum(conv.conv2d_weight_gradient.forward(x[i], g[i], **how) for i in blocks), None
+
+
+@pooling.max_pool.shortcut("cupy")
+class PoolingKernels:
+    """One kernel forwards, and one in which each pixel collects its share of all its windows."""
+
+    def forward(x, *, kernel, stride, padding=(0, 0)):
+        if not handles(x) or any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
+            return None
+        size = output_size(x.shape[1:3], kernel, stride, padding)
+        n, h, w, c = x.shape
+        y = xp(x).empty((n, *size, c), dtype=x.dtype)
+        _launch("max_pool", y.size, contiguous(x), y, y.size, h, w, c, *size, *kernel, *stride,
+                *padding)
+        return y, None
+
+    def vjp(g, y, saved, wanted, x, *, kernel, stride, padding):
+        if not handles(x):
+            return None
+        gradient = xp(g).empty(x.shape, dtype=x.dtype)
+        g, x, y = (xp(g).ascontiguousarray(a, dtype=x.dtype) for a in (g, x, y))
+        _launch("max_pool_input", x.size, g, x, y, gradient, x.size, *x.shape[1:], *y.shape[1:3],
+                *kernel, *stride, *padding)
+        return [gradient]
+
+
+@shapes.add_at.shortcut("cupy")
+class AddInOrder:
+    """Repeated indices are added in the order in which they come, so that a run repeats exactly.
+
+    CuPy's add.at adds in another order every time. Here the key is applied to the numbers 0, 1, 2,
+    ... of the places, which says for each element of v where it goes. Sorted by place and stably
+    so, what goes to one place lies side by side.
     """
-    cupy = xp(v)
-    places = cupy.arange(math.prod(shape), dtype=np.int64).reshape(shape)[key].reshape(-1)
-    order = places.argsort(kind="stable")
-    y = cupy.zeros(shape, dtype=v.dtype)
-    _launch("add_at", places.size, cupy.ascontiguousarray(v), places[order], order, y, places.size)
-    return y
+
+    def forward(v, *, key, shape):
+        if not shapes.may_repeat(key) or not handles(v):
+            return None
+        cupy = xp(v)
+        places = cupy.arange(math.prod(shape), dtype=np.int64).reshape(shape)[key].reshape(-1)
+        order = places.argsort(kind="stable")
+        y = cupy.zeros(shape, dtype=v.dtype)
+        _launch("add_at", places.size, contiguous(v), places[order], order, y, places.size)
+        return y, None
 
 
-def join(arrays, dtype):
-    """The elements of all arrays as one flat array. (cupy.concatenate uploads a table of pointers for more than eight.)"""
-    flat = xp(arrays[0]).empty(sum(a.size for a in arrays), dtype=dtype)
-    start = 0
-    for a in arrays:
-        flat[start:start + a.size] = a.reshape(-1)
-        start += a.size
-    return flat
+@reductions.normalize.shortcut("cupy")
+class SharedSums:
+    """The rules of `normalize` share their sums: a dozen launches backwards instead of fifty."""
+
+    def forward(x, scale, shift, *, axis, eps=1e-5, statistics=None):
+        if not over_all_but_last(x, scale, shift, axis):
+            return None
+        mean = x.mean(axis=axis, keepdims=True)
+        d = x - mean
+        variance = (d * d).mean(axis=axis, keepdims=True)
+        r = (variance + eps) ** -0.5
+        if statistics is not None:
+            statistics[:] = mean, variance
+        return d * (r * scale) + shift, (mean, r)
+
+    def vjp(g, y, saved, wanted, x, scale, shift, *, axis, eps, statistics):
+        if saved is None:
+            return None
+        mean, r = saved
+        xhat = (x - mean) * r
+        sum_g, sum_gx = g.sum(axis=axis), (g * xhat).sum(axis=axis)
+        if not wanted[0]:
+            return None, sum_gx, sum_g
+        n = x.size // x.shape[-1]
+        return (r * scale) * (g - sum_g / n - xhat * (sum_gx / n)), sum_gx, sum_g
 
 
-def adam(theta, g, m, v, betas, rate, eps):
-    """Adam's update of flat arrays, in place: m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², θ ← θ − rate · m / (√v + eps)."""
-    b1, b2 = betas
-    _launch("adam", theta.size, theta, g, m, v, theta.size, b1, 1 - b1, b2, 1 - b2, float(rate), float(eps))
+@optim.Adam.shortcut("cupy")
+class FusedAdam:
+    """One kernel per parameter instead of a dozen."""
+
+    def step(optimiser, grads):
+        (b1, b2), t = optimiser.betas, optimiser.steps + 1
+        root = math.sqrt(1 - b2 ** t)
+        rate, eps = optimiser.lr * root / (1 - b1 ** t), optimiser.eps * root
+        for p, g, m, v in zip(optimiser.params, grads, *optimiser.memory, strict=True):
+            if not handles(p.data) or not all(a.flags.c_contiguous for a in (p.data, m, v)):
+                optimiser.update(p.data, g, m, v)
+                continue
+            g = xp(g).ascontiguousarray(g, dtype=p.data.dtype)
+            _launch("adam", p.size, p.data, g, m, v, p.size, b1, 1 - b1, b2, 1 - b2,
+                    float(rate), float(eps))

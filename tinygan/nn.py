@@ -44,18 +44,18 @@ class Module:
         """This Module and all below it."""
         return [self, *(m for _, child in self.children() for m in child.modules())]
 
-    def _slots(self, prefix=""):
+    def entries(self, prefix=""):
         """(dotted name, owner, attribute) of every parameter and state array, in the order of definition."""
         for name, v in vars(self).items():
             for part, module in _parts(name, v):
-                yield from module._slots(f"{prefix}{part}.")
+                yield from module.entries(f"{prefix}{part}.")
             if isinstance(v, Tensor) or hasattr(v, "dtype") and hasattr(v, "__setitem__"):     # a NumPy number is no state
                 yield prefix + name, self, name
 
     def named_parameters(self):
         """{dotted name: Parameter}; a parameter that is used in two places is listed once, under its first name."""
         found = {}
-        for name, owner, attribute in self._slots():
+        for name, owner, attribute in self.entries():
             p = getattr(owner, attribute)
             if isinstance(p, Parameter) and not any(p is q for q in found.values()):
                 found[name] = p
@@ -67,11 +67,11 @@ class Module:
 
     def buffers(self):
         """The list of arrays that are saved but not trained, in the order of definition."""
-        return [v for v in (getattr(owner, attribute) for _, owner, attribute in self._slots()) if not isinstance(v, Tensor)]
+        return [v for v in (getattr(owner, attribute) for _, owner, attribute in self.entries()) if not isinstance(v, Tensor)]
 
     def state_dict(self):
         """{dotted name: NumPy array}: copies of all parameters and state."""
-        values = {name: getattr(owner, attribute) for name, owner, attribute in self._slots()}
+        values = {name: getattr(owner, attribute) for name, owner, attribute in self.entries()}
         return {name: np.array(to_host(v.data if isinstance(v, Tensor) else v)) for name, v in values.items()}
 
     def load_state_dict(self, state):
@@ -79,7 +79,7 @@ class Module:
 
         Raises ValueError naming the keys that are missing or unexpected, or the first array of another shape.
         """
-        slots = {name: (owner, attribute) for name, owner, attribute in self._slots()}
+        slots = {name: (owner, attribute) for name, owner, attribute in self.entries()}
         missing, unexpected = sorted(slots.keys() - state.keys()), sorted(state.keys() - slots.keys())
         if missing or unexpected:
             raise ValueError(f"load_state_dict: missing {missing}, unexpected {unexpected}")
@@ -98,7 +98,7 @@ class Module:
 
     def to(self, device):
         """Move all parameters and state to 'cpu' or 'gpu', in place; returns the Module. Do so before making an optimiser."""
-        for _, owner, attribute in self._slots():
+        for _, owner, attribute in self.entries():
             v = getattr(owner, attribute)
             if isinstance(v, Tensor):
                 v.data = to_device(v.data, device)
@@ -217,7 +217,7 @@ class Conv2d(Module):
 
 
 class ConvTranspose2d(Module):
-    """The adjoint of a convolution used forwards (conv.conv2d_input), plus a bias: it enlarges images.
+    """The adjoint of a convolution used forwards (conv.conv2d_transpose), plus a bias: it enlarges images.
 
     (N, H, W, in_channels) → (N, s (H − 1) + d (k − 1) + 1 − 2p + output_padding, ..., out_channels). A generator's usual
     kernel 4, stride 2, padding 1 doubles the size.
@@ -238,7 +238,7 @@ class ConvTranspose2d(Module):
         size = tuple(s * (n - 1) + d * (k - 1) + 1 - 2 * p + extra for n, k, s, p, d, extra in zip(
             x.shape[1:3], self.weight.shape, self.how["stride"], self.how["padding"], self.how["dilation"],
             self.output_padding, strict=False))
-        y = conv.conv2d_input(x, self.weight, size=size, **self.how)
+        y = conv.conv2d_transpose(x, self.weight, size=size, **self.how)
         return y if self.bias is None else y + self.bias
 
     def describe(self):

@@ -2,99 +2,106 @@
 
     optimiser.step(grad(loss, parameters))
 
-There is no stored `.grad` and nothing to zero. θ is a parameter, g its gradient, η the learning rate `lr`. Updates happen in place
-and mark the parameter as changed, so that a loss computed before the step refuses to be differentiated after it.
+There is no stored `.grad` and nothing to zero. θ is a parameter, g its gradient, η the learning
+rate `lr`. Updates happen in place and mark the parameter as changed, so that a loss computed before
+the step refuses to be differentiated after it.
 """
 
 import math
 
 import numpy as np
 
-from . import gpu
 from .backend import device_of, to_device, to_host, xp
-
-BLOCK = 1 << 16         # numbers updated at a time: parameter, gradient and moments of a block fit into the core's cache
+from .shortcuts import Definition
+from .tape import Tensor, data_of
 
 
 class Optimizer:
-    """Base: holds the parameters and checks what it is given. Subclasses define `update(θ, g, *state)`, elementwise and in place.
+    """Base: holds the parameters and what is remembered of each between steps.
 
-    The parameters are moved into one flat array, of which each `p.data` becomes a view, so that an update is a few long operations
-    instead of many short ones. `slots` is how many numbers the method remembers per parameter between steps (moments),
-    all starting at 0.
+    A subclass defines `update(θ, g, *memory)`, elementwise and in place, for one parameter. `slots`
+    is how many numbers it remembers per parameter (moments), all starting at 0.
     """
 
     slots = 0
 
+    def __init_subclass__(cls):
+        cls.definition = Definition(cls.__name__)       # a subclass has its own shortcuts, or none
+
+    @classmethod
+    def shortcut(cls, module):
+        """Decorator: register a class with `step(optimiser, grads)`, see shortcuts.py."""
+        return cls.definition.shortcut(module)
+
     def __init__(self, params, lr):
-        self.params, self.lr = list(params), _number("lr", lr, 0, math.inf)
+        who = type(self).__name__
+        if isinstance(params, Tensor) or hasattr(params, "parameters"):
+            raise TypeError(f"{who}: expected a list of parameters, got a {type(params).__name__}; "
+                            f"write {who}(module.parameters(), ...) or {who}([p], ...)")
+        self.params, self.lr = list(params), number("lr", lr, 0, math.inf, above=True)
         if not self.params:
-            raise ValueError(f"{type(self).__name__}: no parameters to train")
+            raise ValueError(f"{who}: no parameters to train")
+        for p in self.params:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"{who}: expected Tensors, got {type(p).__name__}")
         if len({id(p) for p in self.params}) < len(self.params):
-            raise ValueError(f"{type(self).__name__}: a parameter is listed twice and would be updated twice per step")
+            raise ValueError(f"{who}: a parameter is listed twice and would be updated twice per "
+                             "step")
         self.steps = 0
-        module = xp(self.params[0].data)
-        self.flat = module.concatenate([p.data.reshape(-1) for p in self.params])
-        self.state = [module.zeros_like(self.flat) for _ in range(self.slots)]
-        self.views, self.runs, start = [], [], 0
-        for i, p in enumerate(self.params):
-            p.data = self.flat[start:start + p.size].reshape(p.shape)
-            self.views.append(p.data)
-            # Small neighbours share a run, so that they are updated in one go; a large parameter has one for itself.
-            begin, _, first, _ = self.runs.pop() if self.runs else (0, 0, 0, 0)
-            if start + p.size - begin > BLOCK and first < i:
-                self.runs.append((begin, start, first, i))
-                begin, first = start, i
-            self.runs.append((begin, start + p.size, first, i + 1))         # (start, stop) in flat, (first, last) in params
-            start += p.size
+        self.memory = [[xp(p.data).zeros_like(p.data) for p in self.params]
+                       for _ in range(self.slots)]
 
     def step(self, grads):
         """Move every parameter by its gradient, given in the same order."""
-        grads = list(grads)
+        grads, who = [data_of(g) for g in grads], type(self).__name__
         if [g.shape for g in grads] != [p.shape for p in self.params]:
-            raise ValueError(f"{type(self).__name__}.step: expected one gradient per parameter, shapes "
+            raise ValueError(f"{who}.step: expected one gradient per parameter, shapes "
                              f"{[p.shape for p in self.params]}, got {[g.shape for g in grads]}")
-        for p, view in zip(self.params, self.views, strict=True):
-            if p.data is not view:
-                raise ValueError(f"{type(self).__name__}.step: the data of {p.name or 'a parameter'} were replaced after the "
-                                 "optimiser was made; move the module to its device, or load it, before making the optimiser")
+        for p, *remembered in zip(self.params, *self.memory, strict=True):
+            if any(m.shape != p.shape or xp(m) is not xp(p.data) for m in remembered):
+                raise ValueError(f"{who}.step: {p.name or 'a parameter'} has changed its shape or "
+                                 "its device since the optimiser was made; make a new optimiser")
+        step = self.definition.faster("step", grads) or type(self).update_each
+        step(self, grads)
         self.steps += 1
-        if xp(self.flat) is not np:             # on the GPU one long update: there, every operation has its price, however short
-            self.update(self.flat, gpu.join(grads, self.flat.dtype), *self.state)
-        else:
-            self._update_in_blocks(grads)
         for p in self.params:
             p.touch()
 
-    def _update_in_blocks(self, grads):
-        """On the CPU: `update`, run by run and in blocks that stay in the core's cache."""
-        for start, stop, first, last in self.runs:
-            g = [g.reshape(-1) for g in grads[first:last]]
-            g = g[0] if len(g) == 1 else np.concatenate(g)
-            for i in range(start, stop, BLOCK):
-                block = slice(i, min(i + BLOCK, stop))
-                self.update(self.flat[block], g[i - start:block.stop - start], *(s[block] for s in self.state))
+    def update_each(self, grads):
+        """The definition of a step: `update` for one parameter after the other."""
+        for p, g, *remembered in zip(self.params, grads, *self.memory, strict=True):
+            self.update(p.data, g, *remembered)
 
     def state_dict(self):
-        """{name: NumPy array}: the step count and what is remembered."""
-        return {"steps": np.array(self.steps), "lr": np.array(self.lr), **{str(i): np.array(to_host(s)) for i, s in enumerate(self.state)}}
+        """{name: NumPy array}: step count, rate, and per slot what is remembered, as one array."""
+        flat = {str(i): np.concatenate([to_host(m).reshape(-1) for m in slot])
+                for i, slot in enumerate(self.memory)}
+        return {"steps": np.array(self.steps), "lr": np.array(self.lr), **flat}
 
     def load_state_dict(self, state):
         """Continue where `state_dict` left off; ValueError if it belongs to other parameters."""
-        mine = {str(i): s for i, s in enumerate(self.state)}
-        if state.keys() != mine.keys() | {"steps", "lr"} or any(state[k].shape != s.shape for k, s in mine.items()):
-            raise ValueError(f"{type(self).__name__}.load_state_dict: expected steps and {len(mine)} arrays of {self.flat.shape}, "
-                             f"found {({k: v.shape for k, v in state.items()})}")
-        self.steps, self.lr = int(state["steps"]), float(state["lr"])
-        for k, s in mine.items():
-            s[...] = to_device(np.asarray(state[k], dtype=s.dtype), device_of(s))
+        mine = self.state_dict()
+        if state.keys() != mine.keys() or any(np.shape(state[k]) != mine[k].shape for k in mine):
+            raise ValueError(f"{type(self).__name__}.load_state_dict: expected arrays of shapes "
+                             f"{({k: v.shape for k, v in mine.items()})}, found "
+                             f"{({k: np.shape(v) for k, v in state.items()})}")
+        steps, lr = int(state["steps"]), number("lr", state["lr"].item(), 0, math.inf, above=True)
+        if steps < 0:
+            raise ValueError(f"{type(self).__name__}.load_state_dict: steps must be >= 0, got {steps}")
+        self.steps, self.lr = steps, lr
+        ends = np.cumsum([p.size for p in self.params])[:-1]
+        for i, slot in enumerate(self.memory):
+            for m, values in zip(slot, np.split(np.asarray(state[str(i)]), ends), strict=True):
+                m[...] = to_device(values.reshape(m.shape).astype(m.dtype), device_of(m))
 
 
-def _number(name, value, low, high):
-    """The value as a float if low < value < high (low itself too, for coefficients), else a ValueError."""
-    ok = isinstance(value, (int, float, np.number)) and (low < value < high or (name != "lr" and value == low))
+def number(name, value, low, high, above=False):
+    """The value as a float if low ≤ value < high (low < value where `above`), else a ValueError."""
+    ok = (isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+          and low <= value < high and not (above and value == low))
     if not ok:
-        raise ValueError(f"{name}: expected a number {'>' if name == 'lr' else '>='} {low} and < {high}, got {value!r}")
+        raise ValueError(f"{name}: expected a number {'>' if above else '>='} {low} and < {high}, "
+                         f"got {value!r}")
     return float(value)
 
 
@@ -102,7 +109,7 @@ class SGD(Optimizer):
     """v ← momentum · v + g,   θ ← θ − η v      (without momentum: θ ← θ − η g)"""
 
     def __init__(self, params, lr, momentum=0.0):
-        self.momentum = _number("momentum", momentum, 0, 1)
+        self.momentum = number("momentum", momentum, 0, 1)
         self.slots = 1 if momentum else 0
         super().__init__(params, lr)
 
@@ -115,12 +122,12 @@ class SGD(Optimizer):
 
 
 class RMSProp(Optimizer):
-    """s ← α s + (1 − α) g²,   θ ← θ − η g / (√s + ε)      (Hinton 2012, lecture 6e; ε as in PyTorch)"""
+    """s ← α s + (1 − α) g²,   θ ← θ − η g / (√s + ε)      (Hinton 2012, lecture 6e; ε as PyTorch)"""
 
     slots = 1
 
     def __init__(self, params, lr, alpha=0.99, eps=1e-8):
-        self.alpha, self.eps = _number("alpha", alpha, 0, 1), _number("eps", eps, 0, math.inf)
+        self.alpha, self.eps = number("alpha", alpha, 0, 1), number("eps", eps, 0, math.inf)
         super().__init__(params, lr)
 
     def update(self, theta, g, s):
@@ -132,47 +139,44 @@ class RMSProp(Optimizer):
 class Adam(Optimizer):
     """m ← β₁ m + (1 − β₁) g,   v ← β₂ v + (1 − β₂) g²,   θ ← θ − η m̂ / (√v̂ + ε)
 
-    with m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ) at step t = 1, 2, ... (Kingma & Ba 2015, algorithm 1). For GANs β₁ = 0.5
-    is usual (Radford et al. 2016).
+    with m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ) at step t = 1, 2, ... (Kingma & Ba 2015, algorithm
+    1). For GANs β₁ = 0.5 is usual (Radford et al. 2016).
     """
 
     slots = 2
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
-        self.betas = tuple(_number("betas", b, 0, 1) for b in betas)
-        self.eps = _number("eps", eps, 0, math.inf)
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise ValueError(f"betas: expected a pair such as (0.5, 0.999), got {betas!r}")
+        self.betas = tuple(number("betas", b, 0, 1) for b in betas)
+        self.eps = number("eps", eps, 0, math.inf)
         super().__init__(params, lr)
 
     def update(self, theta, g, m, v):
-        b1, b2 = self.betas
-        # Both corrections as factors: θ −= η √c₂ / c₁ · m / (√v + ε √c₂) with cᵢ = 1 − βᵢᵗ.
-        root = math.sqrt(1 - b2 ** self.steps)
-        rate = self.lr * root / (1 - b1 ** self.steps)
-        if gpu.handles(theta):
-            return gpu.adam(theta, g, m, v, self.betas, rate, self.eps * root)
+        (b1, b2), t = self.betas, self.steps + 1
         m *= b1
         m += (1 - b1) * g
         v *= b2
-        square = g * g
-        square *= 1 - b2
-        v += square
-        move = xp(v).sqrt(v, out=square)
-        move += self.eps * root
-        xp(m).divide(m, move, out=move)
-        move *= rate
-        theta -= move
+        v += (1 - b2) * g * g
+        theta -= self.lr * (m / (1 - b1 ** t)) / (xp(v).sqrt(v / (1 - b2 ** t)) + self.eps)
 
 
 class EMA:
-    """An exponential moving average of a network's weights: w̄ ← decay · w̄ + (1 − decay) w, with a warm-up.
+    """An exponential moving average of weights: w̄ ← decay · w̄ + (1 − decay) w, with a warm-up.
 
-    The average of a generator over its last 1 / (1 − decay) steps draws cleaner samples than any single step (Yazıcı et al. 2019).
-    During the first steps the decay is at most (1 + t) / (10 + t), so that the random start is forgotten. State that is
-    not trained (BatchNorm's averages) is copied as it is. `module` holds the average.
+    The average of a generator over its last 1 / (1 − decay) steps draws cleaner samples than any
+    single step (Yazıcı et al. 2019). During the first steps the decay is at most
+    (1 + t) / (10 + t), so that the random start is forgotten. State that is not trained
+    (BatchNorm's averages) is copied as it is. `module` holds the average.
     """
 
     def __init__(self, source, average, decay=0.999):
-        self.source, self.module, self.decay, self.steps = source, average, _number("decay", decay, 0, 1), 0
+        self.source, self.module, self.steps = source, average, 0
+        self.decay = number("decay", decay, 0, 1)
+        shared = {id(p) for p in source.parameters()} & {id(p) for p in average.parameters()}
+        if average is source or shared:
+            raise ValueError("EMA: the average must be a network of its own, not the one that is "
+                             "averaged; build a second one, or take copy.deepcopy(source)")
         average.load_state_dict(source.state_dict())
 
     def state_dict(self):
@@ -190,7 +194,10 @@ class EMA:
         """Take in the source's present weights."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for mean, now in zip(self.module.parameters(), self.source.parameters(), strict=True):
-            mean.data += (1 - decay) * (now.data - mean.data)
-        for mean, now in zip(self.module.buffers(), self.source.buffers(), strict=True):
-            mean[...] = now
+        pairs = zip(self.module.entries(), self.source.entries(), strict=True)
+        for (_, owner, name), (_, source, its) in pairs:
+            mean, now = getattr(owner, name), getattr(source, its)
+            if isinstance(mean, Tensor):
+                mean.data += (1 - decay) * (now.data - mean.data)
+            else:
+                setattr(owner, name, now.copy())

@@ -1,0 +1,63 @@
+"""Pooling and upsampling: images made smaller and larger without weights.
+
+Averages and upsampling are built from ops that have rules, so they need none of their own.
+"""
+
+import math
+
+from .reductions import _ties, mean
+from .shapes import broadcast_to, pad
+from .tape import data_of, op
+from .windows import fold, output_size, pair, unfold
+
+
+def _bordered(x, padding, value):
+    """x (N, H, W, C) with a border of one value."""
+    ph, pw = padding
+    return pad(x, widths=((0, 0), (ph, ph), (pw, pw), (0, 0)), value=value)
+
+
+@op
+def max_pool(x, *, kernel, stride, padding=(0, 0)):
+    """The maximum of each window (N, H, W, C) → (N, Ho, Wo, C)      x̄ = fold(ȳ h)
+
+    h is 1 where the window attains its maximum, shared equally between ties. The padding never
+    wins. All settings are pairs.
+    """
+    if not all(2 * p <= k for p, k in zip(padding, kernel, strict=True)):
+        raise ValueError(f"max_pool: padding {padding} is more than half the kernel {kernel}; use "
+                         "less padding or a larger kernel")
+    output_size(x.shape[1:3], kernel, stride, padding)      # refuses a kernel that does not fit
+    windows = unfold(_bordered(x, padding, -math.inf), kernel=kernel, stride=stride)
+    return windows.max(axis=(3, 4))
+
+
+def _max_pool_rule(g, y, x, kernel, stride, padding):
+    n, ho, wo, c = y.shape
+    windows = unfold(_bordered(data_of(x), padding, math.nan), kernel=kernel, stride=stride)
+    h = _ties(windows, data_of(y), (3, 4), False)           # the padding, NaN, equals no maximum
+    return fold(g.reshape((n, ho, wo, 1, 1, c)) * h, size=x.shape[1:3], stride=stride,
+                padding=padding)
+max_pool.vjps(_max_pool_rule)
+
+
+def max_pool2d(x, kernel, stride=None, padding=0):
+    """The maximum of each window (N, H, W, C) → (N, Ho, Wo, C); stride: the kernel's size if None."""
+    kernel, padding = pair(kernel, "kernel"), pair(padding, "padding", 0)
+    return max_pool(x, kernel=kernel, padding=padding,
+                    stride=kernel if stride is None else pair(stride, "stride"))
+
+
+def avg_pool2d(x, kernel, stride=None, padding=0):
+    """The mean of each window (N, H, W, C) → (N, Ho, Wo, C), zeros of the padding included."""
+    kernel = pair(kernel, "kernel")
+    return mean(unfold(x, kernel=kernel, stride=kernel if stride is None else stride,
+                       padding=padding), axis=(3, 4))
+
+
+def upsample(x, factor=2):
+    """Every pixel repeated factor × factor times: (N, H, W, C) → (N, H·fh, W·fw, C)."""
+    fh, fw = pair(factor, "factor")
+    n, h, w, c = x.shape
+    x = broadcast_to(x.reshape((n, h, 1, w, 1, c)), shape=(n, h, fh, w, fw, c))
+    return x.reshape((n, h * fh, w * fw, c))
