@@ -42,7 +42,7 @@ import table  # noqa: E402
 import test_autograd  # noqa: E402
 import test_numerics  # noqa: E402
 
-from tinygan import autograd, conv, ops  # noqa: E402
+from tinygan import autograd, conv, elementwise, ops, products, reductions, shapes, tape, windows  # noqa: E402
 from tinygan.autograd import Op, Tensor, data_of, grad  # noqa: E402
 
 raw = data_of
@@ -150,8 +150,8 @@ def reads(name, rule, i, what):
         args, _ = table.tensors(case, "cpu")
         seen = []
         o = table.OPS[name]
-        with attribute(o, "forward",
-                       lambda *a, seen=seen, real=o.forward, **k: (seen.append((a, k)), real(*a, **k))[1]):
+        with attribute(o, "compute",
+                       lambda a, k, seen=seen, real=o.compute: (seen.append((a, k)), real(a, k))[1]):
             case.f(*args)
         a, k = seen[0][0], {**o.defaults, **seen[0][1]}
         if i >= len(a) or not isinstance(a[i], np.ndarray):
@@ -228,13 +228,61 @@ def wrapped():
                 def mutant(g, y, *a, w=w, rule=rule, i=i, **k):
                     return w(rule, i, g, y, a, k)
                 yield f"{name}[{i}]: {what}", name, functools.partial(planted, o, i, mutant)
-            if o.fast is not None:
-                def fast(g, y, saved, wanted, *a, i=i, real=o.fast, **k):
-                    shares = list(real(g, y, saved, wanted, *a, **k))
+            shortcut = o.shortcuts.get("numpy")
+            if hasattr(shortcut, "vjp"):
+                def fast(g, y, saved, wanted, *a, i=i, real=shortcut.vjp, **k):
+                    shares = real(g, y, saved, wanted, *a, **k)
+                    if shares is None:
+                        return None
+                    shares = list(shares)
                     shares[i] = shares[i] if shares[i] is None else shares[i] * (1 + 1e-9)
                     return shares
-                yield f"{name}[{i}]: shortcut off by 1e-9", name, functools.partial(attribute, o, "fast",
-                    fast)
+                yield f"{name}[{i}]: shortcut off by 1e-9", name, functools.partial(attribute, shortcut, "vjp",
+                    staticmethod(fast))
+
+
+def _forwards(what, real):
+    """A shortcut's forward, wrong in one way."""
+    def forward(*a, **k):
+        done = real(*a, **k)
+        if done is None:
+            return None
+        y, saved = done
+        if what == "off by 1e-9":
+            y = y * (1 + 1e-9)
+        elif what == "float64":
+            y = y * np.float64(1)
+        elif what == "overwrites its argument":
+            a[0][...] += 0.001
+        elif what == "saves something else" and saved is not None:
+            saved = tuple(s * 1.00001 for s in saved)
+        elif what == "never the same twice":
+            y = _restless(y)
+        return y, saved
+    return staticmethod(forward)
+
+
+def shortcuts():
+    """Every shortcut's forward pass, wrong in one way, and every edit of its text."""
+    for name, o in table.OPS.items():
+        shortcut = o.shortcuts.get("numpy")
+        if shortcut is None:
+            continue
+        if hasattr(shortcut, "forward"):
+            kinds = ["off by 1e-9", "float64", "overwrites its argument", "never the same twice"]
+            for what in kinds + ["saves something else"] * hasattr(shortcut, "vjp") * (name == "normalize"):
+                yield f"{name}'s shortcut: forward {what}", name, functools.partial(
+                    attribute, shortcut, "forward", _forwards(what, shortcut.forward))
+        for part in ("forward", "vjp"):
+            if hasattr(shortcut, part):
+                f = getattr(shortcut, part)
+                tree = ast.parse(textwrap.dedent(inspect.getsource(f)))
+                names = [a.arg for a in tree.body[0].args.args if a.arg not in ("saved", "wanted")]
+                for change, mutant in rewrites(tree, names):
+                    space = {}
+                    exec(compile(mutant, "<mutant>", "exec"), vars(sys.modules[f.__module__]), space)    # noqa: S102
+                    yield f"{name}'s shortcut, {part}: {change}", name, functools.partial(
+                        attribute, shortcut, part, staticmethod(space[part]))
 
 
 # ---------------------------------------------------------------------------- 2. rewritten rules
@@ -299,9 +347,8 @@ def rewrites(tree, names):
 
 
 def rewritten():
-    """Every edit of every rule as it is written in ops.py and conv.py, and of the functions that rules
-    call."""
-    for module in (ops, conv):
+    """Every edit of every rule as it is written in the derivative table and in conv.py."""
+    for module in table.MODULES:
         for statement in ast.parse(inspect.getsource(module)).body:
             call = statement.value if isinstance(statement, ast.Expr) else None
             if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "vjps":
@@ -319,18 +366,31 @@ def rewritten():
 
 
 HELPERS = {     # functions behind rules → the ops that show whether they are right
-    (ops, "_lower"): ["pow"], (ops, "_log"): ["pow"], (ops, "_share"): ["maximum", "minimum"],
-    (ops, "_slope"): ["leaky_relu"], (ops, "_inverse"): ["transpose"],
-    (ops, "_restore"): ["sum", "max", "var"], (ops, "_count"): ["mean", "var"], (ops, "_ties"): ["max"],
-    (ops, "swap"): ["matmul", "swap"],
-    (ops, "_piece"): ["concatenate"], (ops, "_contract_rule"): ["contract"],
-    (ops, "_standardize_rule"): ["normalize"],
-    (autograd, "unbroadcast"): ["add", "mul", "broadcast_to"],
+    (elementwise, "_lower"): ["pow"], (elementwise, "_log"): ["pow"], (elementwise, "_chosen"): ["maximum", "minimum"],
+    (elementwise, "_slopes"): ["leaky_relu"], (shapes, "_inverse"): ["transpose"],
+    (reductions, "_restore"): ["sum", "max", "var"], (shapes, "count"): ["mean", "var"], (reductions, "_ties"): ["max"],
+    (shapes, "axes_of"): ["sum", "var", "max", "norm"], (reductions, "_largest"): ["norm", "logsumexp", "softmax"],
+    (shapes, "swap"): ["matmul", "swap"],
+    (shapes, "_piece"): ["concatenate"], (products, "_contract_rule"): ["contract"],
+    (reductions, "_standardize_rule"): ["normalize"],
 }
 
 
+@contextmanager
+def everywhere(name, before, after):
+    """A function exchanged in every module that has it under this name."""
+    places = [m for m in list(sys.modules.values()) if getattr(m, name, None) is before]
+    for m in places:
+        setattr(m, name, after)
+    try:
+        yield
+    finally:
+        for m in places:
+            setattr(m, name, before)
+
+
 def helpers():
-    """Every edit of the functions that rules call, and of the engine's `unbroadcast`."""
+    """Every edit of the functions that rules call."""
     for (module, name), shown in HELPERS.items():
         f = getattr(module, name, None)
         if f is None:
@@ -341,9 +401,8 @@ def helpers():
             space = {}
             exec(compile(mutant, "<mutant>", "exec"), vars(module), space)    # noqa: S102
             users = [(o, "each") for o in table.OPS.values() if o.each is f]
-            patch = functools.partial(attribute, *users[0],
-                                      space[name]) if users else functools.partial(attribute, module, name,
-                                          space[name])
+            patch = functools.partial(attribute, *users[0], space[name]) if users else \
+                functools.partial(everywhere, name, getattr(module, name), space[name])
             yield f"{name}: {change}", shown, patch
 
 
@@ -363,12 +422,13 @@ def _put_assigns(v, *, key, shape):
 
 
 def _gather(function):
-    """The engine's `grad` (or another function of autograd.py) with one piece of its text replaced."""
+    """A function of the engine with one piece of its text replaced."""
     def replaced(old, new):
-        source = textwrap.dedent(inspect.getsource(getattr(autograd, function)))
+        f = getattr(autograd, function)
+        source = textwrap.dedent(inspect.getsource(f))
         assert source.count(old) >= 1, f"mutants.py: {function} no longer contains {old!r}"
         space = {}
-        exec(compile(source.replace(old, new, 1), "<mutant>", "exec"), vars(autograd), space)    # noqa: S102
+        exec(compile(source.replace(old, new, 1), "<mutant>", "exec"), vars(sys.modules[f.__module__]), space)    # noqa: S102
         return space[function]
     return replaced
 
@@ -389,13 +449,13 @@ def engine(function, old, new):
 
 @contextmanager
 def method(owner, name, old, new):
-    """Plant a mutated method (or property setter) of Tensor or Op; it sees autograd.py's own globals."""
+    """Plant a mutated method (or property setter) of Tensor or Op; it sees tape.py's own globals."""
     before = owner.__dict__[name]
     f = before.fset if isinstance(before, property) else before
     source = textwrap.dedent(inspect.getsource(f))
     assert old in source, f"mutants.py: {owner.__name__}.{name} no longer contains {old!r}"
     source, space = source[source.index("def "):].replace(old, new, 1), {}
-    exec(compile(source, "<mutant>", "exec"), vars(autograd), space)    # noqa: S102
+    exec(compile(source, "<mutant>", "exec"), vars(tape), space)    # noqa: S102
     f = space[f.__name__]
     setattr(owner, name, property(before.fget, f) if isinstance(before, property) else f)
     try:
@@ -445,23 +505,23 @@ def by_hand():
         rule("maximum", 0, lambda g, y, a, b: g * (raw(a) >= raw(b))),
         rule("maximum", 1, lambda g, y, a, b: g * (raw(b) > raw(a))),
         rule("minimum", 0, lambda g, y, a, b: g * (raw(a) < raw(b))),
-        rule("minimum", 0, lambda g, y, a, b: g * ops._share(raw(a) > raw(b), raw(a) < raw(b), y)),
-        rule("max", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis, keepdims) * (
-            raw(x) == ops._restore(raw(y), raw(x), axis, keepdims))),
+        rule("minimum", 0, lambda g, y, a, b: g * elementwise._chosen(raw(a) > raw(b), raw(a) < raw(b), y)),
+        rule("max", 0, lambda g, y, x, axis=None, keepdims=False: reductions._restore(g, x, axis, keepdims) * (
+            raw(x) == reductions._restore(raw(y), raw(x), axis, keepdims))),
         rule("where", 1, lambda g, y, c, a, b: g),
         rule("where", 2, lambda g, y, c, a, b: ops.where(c, g, 0.0)),
-        rule("var", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g
-            * (2 / (ops._count(x, axis) - 1)), x, axis, keepdims) * (
-            x - ops.mean(x, axis=axis, keepdims=True)) if ops._count(x, axis) > 1 else g * 0 * x),
-        rule("var", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g * (2 / ops._count(x, axis)),
+        rule("var", 0, lambda g, y, x, axis=None, keepdims=False: reductions._restore(g
+            * (2 / (shapes.count(x, axis) - 1)), x, axis, keepdims) * (
+            x - ops.mean(x, axis=axis, keepdims=True)) if shapes.count(x, axis) > 1 else g * 0 * x),
+        rule("var", 0, lambda g, y, x, axis=None, keepdims=False: reductions._restore(g * (2 / shapes.count(x, axis)),
             x, axis, keepdims) * (
             x - raw(ops.mean(x, axis=axis, keepdims=True)))),
-        rule("norm", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis,
-            keepdims) * (x / ops._restore(y, x, axis, keepdims))),
-        rule("norm", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis, keepdims) * (
-            x / (ops._restore(y, x, axis, keepdims) + 1e-6))),
-        rule("norm", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis, keepdims) * (
-            x / ops._restore(raw(y) + (raw(y) == 0), x, axis, keepdims))),
+        rule("norm", 0, lambda g, y, x, axis=None, keepdims=False: reductions._restore(g, x, axis,
+            keepdims) * (x / reductions._restore(y, x, axis, keepdims))),
+        rule("norm", 0, lambda g, y, x, axis=None, keepdims=False: reductions._restore(g, x, axis, keepdims) * (
+            x / (reductions._restore(y, x, axis, keepdims) + 1e-6))),
+        rule("norm", 0, lambda g, y, x, axis=None, keepdims=False: reductions._restore(g, x, axis, keepdims) * (
+            x / reductions._restore(raw(y) + (raw(y) == 0), x, axis, keepdims))),
         rule("softmax", 0, lambda g, y, x, axis=-1: y * g),
         rule("softmax", 0, lambda g, y, x, axis=-1: g * y * (1 - y)),
         rule("softmax", 0, lambda g, y, x, axis=-1: y * (g - ops.sum(g * y))),
@@ -472,14 +532,14 @@ def by_hand():
             keepdims=True)),
         rule("log_softmax", 0, lambda g, y, x, axis=-1: g - ops.softmax(x, axis=-1) * ops.sum(g, axis=axis,
             keepdims=True)),
-        rule("logsumexp", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis,
+        rule("logsumexp", 0, lambda g, y, x, axis=None, keepdims=False: reductions._restore(g, x, axis,
             keepdims) * ops.softmax(x)),
-        rule("logsumexp", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis,
+        rule("logsumexp", 0, lambda g, y, x, axis=None, keepdims=False: reductions._restore(g, x, axis,
             keepdims) * ops.exp(
-            x - ops._restore(y, x, axis, keepdims))),
+            x - reductions._restore(y, x, axis, keepdims))),
         rule("mean", 0, lambda g, y, x, axis=None, keepdims=False: ops.broadcast_to(
-            ops._restore(g * (1 / x.size if x.size else 1.0), x, axis, keepdims), shape=x.shape)),
-        rule("sum", 0, lambda g, y, x, axis=None, keepdims=False: ops._restore(g, x, axis, keepdims)),
+            reductions._restore(g * (1 / x.size if x.size else 1.0), x, axis, keepdims), shape=x.shape)),
+        rule("sum", 0, lambda g, y, x, axis=None, keepdims=False: reductions._restore(g, x, axis, keepdims)),
         rule("sum", 0, lambda g, y, x, axis=None, keepdims=False: ops.broadcast_to(g.reshape((1,) * x.ndim)
             if axis is None else g, shape=x.shape)),
         rule("matmul", 0, lambda g, y, a, b: g @ b.T),
@@ -503,30 +563,30 @@ def by_hand():
         rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: (ops.var(x, axis=axis,
             keepdims=True) + eps) ** -0.5 * (
             g * s - ops.mean(g * s, axis=axis, keepdims=True))),
-        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: ops._standardize_rule(g,
+        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: reductions._standardize_rule(g,
             x, axis, eps) * s),
-        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: ops._standardize_rule(g
+        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: reductions._standardize_rule(g
             * s, x, axis, 1e-5)),
-        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: ops._standardize_rule(g
+        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: reductions._standardize_rule(g
             * raw(s), x, axis, eps)),
-        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: ops._standardize_rule(g
+        rule("normalize", 0, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: reductions._standardize_rule(g
             * s, raw(x), axis, eps)),
         rule("normalize", 1, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: g * (y - t)),
         rule("normalize", 1, lambda g, y, x, s, t, axis, eps=1e-5, statistics=None: g * x),
-        ("put: assigns instead of adding", ["put", "getitem"],
+        ("add_at: assigns instead of adding", ["add_at", "getitem"],
          functools.partial(attribute, ops.add_at, "forward", _put_assigns)),
         ("_ties: every tie gets everything", "max",
-         functools.partial(attribute, ops, "_ties", lambda x, y, axis, keepdims: (
-            raw(x) == ops._restore(raw(y), raw(x), axis, keepdims)).astype(raw(x).dtype))),
+         functools.partial(everywhere, "_ties", reductions._ties, lambda x, y, axis, keepdims: (
+            raw(x) == reductions._restore(raw(y), raw(x), axis, keepdims)).astype(raw(x).dtype))),
         ("_ties: float64 mask", "max",
-         functools.partial(attribute, ops, "_ties", lambda x, y, axis, keepdims: np.where(
-            raw(x) == ops._restore(raw(y), raw(x), axis, keepdims), 1.0,
-            0.0) / (raw(x) == ops._restore(raw(y), raw(x), axis, keepdims)).sum(
+         functools.partial(everywhere, "_ties", reductions._ties, lambda x, y, axis, keepdims: np.where(
+            raw(x) == reductions._restore(raw(y), raw(x), axis, keepdims), 1.0,
+            0.0) / (raw(x) == reductions._restore(raw(y), raw(x), axis, keepdims)).sum(
                 axis=axis, keepdims=True))),
-        rule("unfold", 0, lambda g, y, x, kernel, stride=1, padding=0, dilation=1: conv.fold(g,
+        rule("unfold", 0, lambda g, y, x, kernel, stride=1, padding=0, dilation=1: windows.fold(g,
             size=x.shape[1:3], stride=stride, dilation=dilation)),
-        rule("unfold", 0, lambda g, y, x, kernel, stride=1, padding=0, dilation=1: conv.fold(
-            g, size=x.shape[1:3], stride=conv.pair(stride)[::-1], padding=padding, dilation=dilation)),
+        rule("unfold", 0, lambda g, y, x, kernel, stride=1, padding=0, dilation=1: windows.fold(
+            g, size=x.shape[1:3], stride=windows.pair(stride)[::-1], padding=padding, dilation=dilation)),
         rule("conv2d", 0, lambda g, y, x, w, **how: conv.conv2d_transpose(g, w[::-1, ::-1], size=x.shape[1:3],
             **how)),
         rule("conv2d", 0, lambda g, y, x, w, **how: conv.conv2d_transpose(g, raw(w), size=x.shape[1:3], **how)),
@@ -542,66 +602,84 @@ def by_hand():
             g.transpose((0, 1, 3, 2)), size=x.shape[1:3], **how)),
         rule("conv2d_weight_gradient", 1, lambda g, y, x, f, kernel, **how: conv.conv2d(x, raw(g), **how)),
         ("fold: assigns instead of adding", "fold",
-         functools.partial(attribute, conv.fold, "forward", _fold_assigns)),
+         functools.partial(attribute, windows.fold, "forward", _fold_assigns)),
         # the engine
-        *[(f"grad: {what}", ENGINE, functools.partial(engine, "grad", old, new)) for what, old, new in [
-            ("the last share wins", "grads[p.number] + share if p.number in grads else share", "share"),
-            ("the first share wins", "grads[p.number] + share if p.number in grads else share",
+        *[(f"{function}: {what}", ENGINE, functools.partial(engine, function, old, new)) for function, what, old, new in [
+            ("grad", "the last share wins", "grads[p.number] + share if p.number in grads else share", "share"),
+            ("grad", "the first share wins", "grads[p.number] + share if p.number in grads else share",
              "grads.get(p.number, share)"),
-            ("adds in place", "grads[p.number] = grads[p.number] + share if p.number in grads else share",
+            ("grad", "adds in place", "grads[p.number] = grads[p.number] + share if p.number in grads else share",
              "grads[p.number] = np.add(grads[p.number], share, out=grads[p.number]) if p.number in grads else share"),
-            ("oldest first", "reverse=True", "reverse=False"),
-            ("shares are not summed down", "share = unbroadcast(share, p.shape)", "pass"),
-            ("computes what nobody asked for", "if p.number in leads]", "]"),
-            ("never looks for changes", "if changed is not None:", "if False:"),
-            ("does not record", "if create_graph:\n            compute", "if False:\n            compute"),
-            ("records always", "if create_graph:\n            compute", "if True:\n            compute"),
-            ("forgets unreached targets", "if t.number not in result:", "if False:"),
-            ("no cotangent check", "elif cotangent.shape != y.shape:", "elif False:"),
-            ("no scalar check", "if y.size != 1:", "if False:"),
-            ("the cotangent is ignored", "grads, result = {y.number: cotangent}",
-             "grads, result = {y.number: cotangent * 0 + 1}"),
-            ("an intermediate target stops the walk", "result[n] = g\n",
-             "result[n] = g\n            continue\n"),
-            ("walks below the oldest target", "or t.number < oldest", ""),
-            ("one parent too few", "parents[t.number] = t._parents()",
-             "parents[t.number] = t._parents()[:2]"),
-            ("ones of float64", "xp(y._data).ones_like(y._data)", "np.ones(y.shape)"),
-            ("recorded results are not Tensors", "isinstance(g, Tensor) else Tensor(g)",
+            ("grad", "oldest first", "reverse=True", "reverse=False"),
+            ("grad", "shares are not summed down", "share = unbroadcast(share, shape=p.shape)", "pass"),
+            ("grad", "shares keep the result's type", "share = share.astype(p.dtype)", "pass"),
+            ("grad", "computes what nobody asked for", "if p.number in leads]", "]"),
+            ("grad", "does not record", "if create_graph else _plain_shares", "if False else _plain_shares"),
+            ("grad", "records always", "if create_graph else _plain_shares", "if True else _plain_shares"),
+            ("grad", "forgets unreached targets", "if t.number not in found:", "if False:"),
+            ("grad", "zeros for a stale loss", "if not zeros or _was_used(y, t):", "if not zeros:"),
+            ("grad", "zeros without being asked", "if not zeros or _was_used(y, t):", "if _was_used(y, t):"),
+            ("grad", "the cotangent is ignored", "grads = {y.number: g if create_graph else data_of(g)}",
+             "grads = {y.number: g * 0 + 1}"),
+            ("grad", "an intermediate target stops the walk", "found[n] = g\n", "found[n] = g\n            continue\n"),
+            ("grad", "recorded results are not Tensors", "isinstance(g, Tensor) else Tensor(g)",
              "isinstance(g, Tensor) else g"),
-            ("shortcuts are told to skip", "flags[i] = True", "flags[i] = False"),
+            ("grad", "results share their memory", "return _owned(results, cotangent)", "return results"),
+            ("_tape", "never looks for changes", "if changed is not None:", "if False:"),
+            ("_tape", "walks below the oldest target", "or t.number < oldest", ""),
+            ("_tape", "one parent too few", "parents[t.number] = t.parents()", "parents[t.number] = t.parents()[:2]"),
+            ("_cotangent", "not checked", "if cotangent.shape != y.shape:", "if False:"),
+            ("_cotangent", "no scalar check", "if y.size != 1:", "if False:"),
+            ("_cotangent", "ones of float64", "module.ones_like(y._data)", "np.ones(y.shape)"),
+            ("_cotangent", "keeps its own type", "cotangent = cotangent.astype(y.dtype, copy=False)", "pass"),
+            ("_plain_shares", "shortcuts are told to skip", "wanted[i] = True", "wanted[i] = False"),
+            ("_owned", "read-only results", "not writable or any", "any"),
+            ("_owned", "two names for one memory", "not writable or any(_memory(g) is m for m in taken)", "not writable"),
+            ("_owned", "the cotangent is handed back", "[_memory(data_of(cotangent))]", "[]"),
+            ("_changed_argument", "only the argument itself", "if a.op is not None and a._data.base is not None:", "if False:"),
+            ("_why_unreached", "does not see a stale loss", "t.number > node.number:", "False:"),
+            ("_why_unreached", "does not see no_grad", "node.name == UNRECORDED", "False"),
+            ("no_grad", "does not come back after an error", "finally:", "except KeyboardInterrupt:"),
+            ("no_grad", "comes back recording", "_recording.set(before)\n", "_recording.set(True)\n"),
         ]],
         *[(f"{owner.__name__}.{name}: {what}", ENGINE, functools.partial(method, owner, name, old, new))
           for owner, name, what, old, new in [
             (Tensor, "touch", "keeps its number", "self.number = next(_numbers)", "pass"),
             (Tensor, "data", "assigning does not count as a change", "self.touch()", "pass"),
-            (Tensor, "_parents", "a Tensor used twice counts once", "isinstance(a, Tensor)",
+            (Tensor, "__init__", "shares the caller's memory", "data).copy()", "data)"),
+            (Tensor, "__deepcopy__", "is the same Tensor", "self.__copy__()", "self"),
+            (Tensor, "parents", "a Tensor used twice counts once", "isinstance(a, Tensor)",
              "isinstance(a, Tensor) and not any(a is b for b in self.args[:i])"),
-            (Op, "__call__", "records under no_grad", "if _recording:", "if True:"),
-            (Op, "__call__", "never records", "if _recording:", "if False:"),
-            (Op, "has_rule", "every argument has a rule", "return self.rules[i] is not None", "return True"),
-            (Op, "has_rule", "a missing rule is no rule", "if i >= len(self.rules):",
-             "if i >= len(self.rules):\n        return False\n    if False:"),
+            (Op, "__call__", "records under no_grad", "if _recording.get():", "if True:"),
+            (Op, "__call__", "never records", "if _recording.get():", "if False:"),
+            (Op, "__call__", "constants are taken as they are", "if len(tensors) < len(args):", "if False:"),
+            (Op, "_with_constants", "constants are not copied", "else a.copy()", "else a"),
+            (Op, "_with_constants", "constants keep their type", "a.astype(dtype) if numbers else a.copy()", "a.copy()"),
+            (Op, "differentiable", "every argument has a rule", "self.rules[i] is not None", "True"),
+            (Op, "differentiable", "a missing rule is no rule", "if self.rules is None:",
+             "if self.rules is None:\n        return False\n    if False:"),
+            (Op, "_sorted", "static arguments by position are dropped", "**named, **kwargs", "**kwargs"),
         ]],
-        ("no_grad: does not come back after an error", ENGINE,
-         functools.partial(engine, "no_grad", "finally:", "except KeyboardInterrupt:")),
-        ("no_grad: comes back recording", ENGINE,
-         functools.partial(engine, "no_grad", "_recording = before\n", "_recording = True\n")),
-        ("_changed_argument: only the argument itself", ENGINE, functools.partial(
-            engine, "_changed_argument", "if a.op is not None and a._data.base is not None:", "if False:")),
-        ("unbroadcast: the mean", ["add", "linear"],
-         functools.partial(engine, "unbroadcast", "g.sum(axis=axes)", "g.mean(axis=axes)")),
-        ("unbroadcast: the first copy", ["add", "linear"], functools.partial(
-            engine, "unbroadcast", "g = g.sum(axis=axes)",
-            "g = g[tuple(0 if i in axes else slice(None) for i in range(g.ndim))]")),
+        ("unbroadcast: the mean", ["add", "linear", "unbroadcast"], functools.partial(
+            attribute, tape.unbroadcast, "forward", lambda g, *, shape: _summed(g, shape, "mean"))),
+        ("unbroadcast: the first copy", ["add", "linear", "unbroadcast"], functools.partial(
+            attribute, tape.unbroadcast, "forward", lambda g, *, shape: _summed(g, shape, "first"))),
     ]
 
 
+def _summed(g, shape, how):
+    extra = g.ndim - len(shape)
+    axes = tuple(i for i in range(g.ndim) if i < extra or shape[i - extra] == 1 != g.shape[i])
+    if how == "mean":
+        return g.mean(axis=axes).reshape(shape)
+    return g[tuple(0 if i in axes else slice(None) for i in range(g.ndim))].reshape(shape)
+
+
 def _fold_assigns(v, **how):
-    source = textwrap.dedent(inspect.getsource(conv.fold.__wrapped__)).split("\n", 1)[1].replace("] += v",
+    source = textwrap.dedent(inspect.getsource(windows.fold.__wrapped__)).split("\n", 1)[1].replace("] += v",
         "] = v")
     space = {}
-    exec(source, vars(conv), space)    # noqa: S102
+    exec(source, vars(windows), space)    # noqa: S102
     return space["fold"](v, **how)
 
 
@@ -626,7 +704,7 @@ def survives(shown):
             if shown is ENGINE:
                 for test in functions(test_autograd):
                     test()
-                shown = ["add", "mul", "concatenate", "where", "normalize"]
+                shown = ["add", "mul", "concatenate", "where", "normalize", "unbroadcast"]
             shown = [shown] if isinstance(shown, str) else shown
             for name in shown:
                 table.run(name)
@@ -656,10 +734,10 @@ EQUIVALENT = {
     r"logsumexp\[0\]: 0\.0  →  1\.0": "only for y = −inf, where e^(−inf − 1) = e^(−inf − 0) = 0",
     r"_lower: .*  →  x - .*": "only where p = 0, which multiplies it: 0 · (±1)⁻¹",
     r"_lower: 1\.0  →  2\.0": "only for p = 0, which multiplies it",
-    r"_share: like  →  (first|second)": "a mask adds to a float array as 0 and 1, whether converted before or not",
-    r"_slope: x  →  slope": "only xp(x), which is NumPy for both here; it differs on CuPy, where the tests run too",
+    r"_chosen: like  →  (first|second)": "a mask adds to a float array as 0 and 1, whether converted before or not",
+    r"_slopes: x  →  slope": "only xp(x), which is NumPy for both here; it differs on CuPy, where the tests run too",
     r"_inverse: tuple.*": "NumPy takes the axes as a list, too",
-    r"_count: 1  →  2": "only for an empty reduction, whose gradient has no elements",
+    r"count: 1  →  2": "only for an empty reduction, whose gradient has no elements",
     r"_ties: (x  →  y|data_of\(y\)  →  y)": "x and y have one type, and comparing a Tensor gives a plain array",
     r"_piece: g  →  y": "ȳ has as many axes as y",
     r"unbroadcast: (1  →  2|tuple\(range.*|shape  →  g|g  →  shape|g\.ndim - 1  →  .*)":
@@ -670,7 +748,7 @@ EQUIVALENT = {
 def judge(part, parts, words):
     """[(kind, description, survived)] of every parts-th mutant."""
     found = []
-    for make in (wrapped, rewritten, helpers, by_hand):
+    for make in (wrapped, shortcuts, rewritten, helpers, by_hand):
         for j, (description, shown, patch) in enumerate(make()):
             if j % parts == part and (not words or any(w in description for w in words)):
                 with patch():

@@ -92,9 +92,12 @@ _wrappers = weakref.WeakValueDictionary()          # by the id of what they wrap
 def wrap(a):
     """A result of NumPy's as a device array; what is no array stays as it is."""
     if isinstance(a, (np.ndarray, np.generic)):
-        x = object.__new__(ndarray)
-        x._host = np.asarray(a)
-        _wrappers.setdefault(id(x._host), x)
+        a = np.asarray(a)
+        x = _wrappers.get(id(a))
+        if x is None or x._host is not a:
+            x = object.__new__(ndarray)
+            x._host = a
+            _wrappers[id(a)] = x
         return x
     return type(a)(map(wrap, a)) if isinstance(a, (tuple, list)) else a
 
@@ -156,8 +159,7 @@ class ndarray:
         """The array whose memory this one is a view of: the same object every time."""
         if self._host.base is None:
             return None
-        found = _wrappers.get(id(self._host.base))
-        return found if found is not None and found._host is self._host.base else wrap(self._host.base)
+        return wrap(self._host.base)
 
     data = property(lambda self: "device memory")
 

@@ -20,6 +20,7 @@ from . import conv, elementwise, optim, pooling, reductions, tape, windows
 from .windows import output_size, pair
 
 BLOCK = 1 << 16         # numbers that an optimiser moves at a time: all it reads stays in the cache
+PIECE = 256             # rows that are added up before the sums of such pieces are added up
 GROUP = 6 << 20         # bytes of windows worked on at a time: they fit into the last-level cache
 
 
@@ -53,12 +54,18 @@ def sum_rows(x):
     """The array x (..., C) summed over all axes but the last, as a product with a vector of ones.
 
     NumPy's own sum runs on one core and, for few channels, in short loops. Rows of several pixels
-    are joined, so that they are long.
+    are joined, so that they are long. Thousands of rows are summed in pieces first, because
+    float32 loses a digit where many numbers are added one after the other.
     """
     c = x.shape[-1]
     if x.size == 0:
         return np.zeros(c, dtype=x.dtype)
     wide = x.reshape(-1, c if x.ndim < 3 else x.shape[-2] * c)
+    pieces = len(wide) // PIECE
+    if pieces > 3:
+        first = wide[:pieces * PIECE].reshape(pieces, PIECE, -1)
+        sums = np.ones(PIECE, dtype=x.dtype) @ first                    # (pieces, W·C)
+        wide = np.concatenate([sums, wide[pieces * PIECE:]])
     return (np.ones(len(wide), dtype=x.dtype) @ wide).reshape(-1, c).sum(axis=0)
 
 
@@ -351,18 +358,18 @@ class InBlocks:
     """
 
     def step(optimiser, grads):
+        (b1, b2), t = optimiser.betas, optimiser.steps + 1
+        root = math.sqrt(1 - b2 ** t)
+        rate, eps = optimiser.lr * root / (1 - b1 ** t), optimiser.eps * root
         for p, g, m, v in zip(optimiser.params, grads, *optimiser.memory, strict=True):
-            arrays = [p.data, m, v]
-            if p.size <= BLOCK or not all(a.flags.c_contiguous for a in arrays):
-                InBlocks.update(optimiser, p.data, g, m, v)
+            if not all(a.flags.c_contiguous for a in (p.data, m, v)):
+                optimiser.update(p.data, g, m, v)
                 continue
             flat = [a.reshape(-1) for a in (p.data, g, m, v)]
             for i in range(0, p.size, BLOCK):
-                InBlocks.update(optimiser, *(a[i:i + BLOCK] for a in flat))
+                InBlocks.update(*(a[i:i + BLOCK] for a in flat), b1, b2, rate, eps)
 
-    def update(optimiser, theta, g, m, v):
-        (b1, b2), t = optimiser.betas, optimiser.steps + 1
-        root = math.sqrt(1 - b2 ** t)
+    def update(theta, g, m, v, b1, b2, rate, eps):
         m *= b1
         m += (1 - b1) * g
         v *= b2
@@ -370,7 +377,7 @@ class InBlocks:
         square *= 1 - b2
         v += square
         move = np.sqrt(v, out=square)
-        move += optimiser.eps * root
+        move += eps
         np.divide(m, move, out=move)
-        move *= optimiser.lr * root / (1 - b1 ** t)
+        move *= rate
         theta -= move

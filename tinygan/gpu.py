@@ -202,8 +202,7 @@ class SharedSums:
     def forward(x, scale, shift, *, axis, eps=1e-5, statistics=None):
         if not over_all_but_last(x, scale, shift, axis):
             return None
-        mean = x.mean(axis=axis, keepdims=True)
-        d = x - mean
+        d, mean = reductions.deviation(x, axis)
         variance = (d * d).mean(axis=axis, keepdims=True)
         r = (variance + eps) ** -0.5
         if statistics is not None:

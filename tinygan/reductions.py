@@ -41,15 +41,17 @@ mean.vjps(lambda g, y, x, axis, keepdims:
 def deviation(x, axis):
     """(x − μ, μ) with μ the mean over `axis`, which is kept.
 
-    The mean is taken twice: x − μ has a mean of its own, made of nothing but the rounding of the
-    first, and taking it away leaves deviations that are right to the last digit, wherever the
-    numbers lie and whatever outliers they have.
+    Counted from the first element, equal numbers deviate by exactly 0. The mean is then taken away
+    twice: what is left after the first time has a mean of its own, made of nothing but rounding,
+    which matters where there are outliers.
     """
-    n = count(x, axis)
-    mu = x.sum(axis=axis, keepdims=True) / n
+    n, axes = count(x, axis), axes_of(x, axis)
+    mu = x[tuple(slice(1) if i in axes else slice(None) for i in range(x.ndim))]
     d = x - mu
-    rest = d.sum(axis=axis, keepdims=True) / n
-    return d - rest, mu + rest
+    for _ in range(2):
+        rest = d.sum(axis=axis, keepdims=True) / n
+        d, mu = d - rest, mu + rest
+    return d, mu
 
 
 @op
