@@ -57,10 +57,11 @@ class Optimizer:
         if [g.shape for g in grads] != [p.shape for p in self.params]:
             raise ValueError(f"{who}.step: expected one gradient per parameter, shapes "
                              f"{[p.shape for p in self.params]}, got {[g.shape for g in grads]}")
-        for p, *remembered in zip(self.params, *self.memory, strict=True):
-            if any(m.shape != p.shape or xp(m) is not xp(p.data) for m in remembered):
-                raise ValueError(f"{who}.step: {p.name or 'a parameter'} has changed its shape or "
-                                 "its device since the optimiser was made; make a new optimiser")
+        for slot in self.memory:
+            for p, m in zip(self.params, slot, strict=True):
+                if m.shape != p.shape or type(m) is not type(p.data):
+                    raise ValueError(f"{who}.step: {p.name or 'a parameter'} has changed its shape "
+                                     "or its device since the optimiser was made; make a new one")
         step = self.definition.faster("step", grads) or type(self).update_each
         step(self, grads)
         self.steps += 1

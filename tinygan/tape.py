@@ -187,21 +187,23 @@ class Op(Definition):
     def __call__(self, *args, **kwargs):
         if self.arity is None or len(args) > self.arity:
             args, kwargs = self._sorted(args, kwargs)
-        tensors = [a for a in args if isinstance(a, Tensor)]
-        if not tensors:
-            return self.compute(args, kwargs)[0]
-        if len(tensors) < len(args):
-            args = self._with_constants(args, tensors)
-        y, saved = self.compute([data_of(a) for a in args], kwargs)
-        out = Tensor.__new__(Tensor)                # without the copy that __init__ makes
+        raw = [a._data if isinstance(a, Tensor) else a for a in args]
+        constants = [i for i, a in enumerate(raw) if a is args[i]]
+        if len(constants) == len(args):                 # no Tensor among them
+            return self.compute(raw, kwargs)[0]
+        if constants:
+            args = self._with_constants(args, constants)
+            raw = [a._data if isinstance(a, Tensor) else a for a in args]
+        y, saved = self.compute(raw, kwargs)
         if type(y) is not np.ndarray or y.dtype.kind != "f":
-            y = _floats(self.name, y)               # a sum over everything is a NumPy number
-        out._data, out.op, out.number = y, None, next(_numbers)
+            y = _floats(self.name, y)                   # a sum over everything is a NumPy number
+        out = Tensor.__new__(Tensor)                    # without the copy that __init__ makes
+        out._data, out.number = y, next(_numbers)
         if _recording.get():
             out.op, out.args, out.saved, out.name = self, args, saved, None
-            out.kwargs = {**self.defaults, **kwargs}
+            out.kwargs = {**self.defaults, **kwargs} if self.statics else kwargs
         else:
-            out.name = UNRECORDED
+            out.op, out.name = None, UNRECORDED
         return out
 
     def compute(self, raw, kwargs):
@@ -227,22 +229,22 @@ class Op(Definition):
                             f"{', '.join(kwargs) or 'nothing'} by name")
         return args, {**named, **kwargs}
 
-    def _with_constants(self, args, tensors):
+    def _with_constants(self, args, constants):
         """The arguments, with every constant in the Tensors' type and as a copy of its own."""
-        dtype = tensors[0]._data.dtype
-        if len(tensors) > 1:
-            dtype = np.result_type(*(t._data.dtype for t in tensors))
-        ready = []
-        for i, a in enumerate(args):
+        types = {a._data.dtype for a in args if isinstance(a, Tensor)}
+        dtype = types.pop() if len(types) == 1 else np.result_type(*types)
+        args = list(args)
+        for i in constants:
+            a = args[i]
             if isinstance(a, np.generic):
-                a = a.item()                        # a plain number yields to the Tensor's type
+                a = a.item()                            # a plain number yields to the Tensor's type
             elif isinstance(a, (list, tuple)):
                 a = np.asarray(a)
-            if hasattr(a, "dtype") and not isinstance(a, Tensor):
+            if hasattr(a, "dtype"):
                 numbers = a.dtype.kind in "fiu" and self.differentiable(i)
                 a = a.astype(dtype) if numbers else a.copy()
-            ready.append(a)
-        return ready
+            args[i] = a
+        return args
 
     def __repr__(self):
         return f"<op {self.name}>"
