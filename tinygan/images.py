@@ -38,12 +38,7 @@ def read(path, size=64, grey=False, background="white"):
     """
     if not isinstance(size, (int, np.integer)) or size < 1:
         raise ValueError(f"folder: size must be an integer > 0, got {size!r}")
-    try:
-        ground = background if isinstance(background, tuple) else ImageColor.getrgb(background)
-        ground = Image.new("RGBA", (1, 1), (*ground[:3], 255)).getpixel((0, 0))
-    except (ValueError, TypeError, AttributeError):
-        raise ValueError("folder: background must be a colour such as 'white', '#8090a0' or "
-                         f"(128, 144, 160), got {background!r}") from None
+    ground = _colour(background)
     images, skipped, flawed = [], defaultdict(list), defaultdict(list)
     for file in _files(_root(path), skipped):
         try:
@@ -67,6 +62,20 @@ def read(path, size=64, grey=False, background="white"):
         text += f": {_count(skipped)}" if skipped else ""
         warnings.warn(text + (f"; not turned: {_count(flawed)}" if flawed else ""), stacklevel=4)
     return np.stack(images)
+
+
+def _colour(background):
+    """(R, G, B, 255) of a colour's name or of its three numbers."""
+    try:
+        rgb = background
+        if isinstance(background, str):
+            rgb = ImageColor.getrgb(background)[:3]
+        if len(rgb) == 3 and all(value in range(256) for value in rgb):
+            return (*map(int, rgb), 255)
+    except (ValueError, TypeError, AttributeError):
+        pass
+    raise ValueError("folder: background must be a colour such as 'white', '#8090a0' or "
+                     f"(128, 144, 160), got {background!r}")
 
 
 def _root(path):
