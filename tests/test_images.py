@@ -346,6 +346,17 @@ def test_a_folder_or_file_without_permission_costs_only_itself():
     assert "1 × folder that cannot be read (closed)" in text
 
 
+def test_other_images_have_another_fingerprint_and_moved_ones_the_same(pics):
+    before = data.folder(pics, size=8)
+    assert before.path == str(pics) and os.path.isabs(before.path)
+    moved = pics.rename(pics.parent / "moved")
+    assert data.folder(moved, size=8).fingerprint == before.fingerprint
+    Image.fromarray(NOISE[::-1]).save(moved / "good.png")       # the same name and size
+    changed = data.folder(moved, size=8).fingerprint
+    Image.fromarray(NOISE).save(moved / "new.png")
+    assert len({before.fingerprint, changed, data.folder(moved, size=8).fingerprint}) == 3
+
+
 def run_in(folder, name="samples.png"):
     """What a training leaves in a folder."""
     folder.mkdir(exist_ok=True)

@@ -101,7 +101,10 @@ def _samples(x, who):
         raise ValueError(f"{who}: images must have their channels last, (N, H, W, C), got shape "
                          f"{x.shape}; use x.transpose(0, 2, 3, 1)")
     if x.dtype == np.uint8 and x.ndim == 4:
-        return x.astype(np.float32) / 127.5 - 1
+        x = x.astype(np.float32)
+        x /= 127.5                                              # in place: data sets are large
+        x -= 1
+        return x
     if x.dtype.kind != "f":
         advice = "points are floats: x.astype('float32')"
         if x.ndim == 4:

@@ -34,7 +34,7 @@ class Skipped(Exception):
 def read(path, size=64, grey=False, background="white"):
     """Every image below a folder, sorted by name: uint8 (N, size, size, 1 if grey else 3).
 
-    See `data.folder`, which is this with its samples scaled.
+    `data.folder` tells the rules that it follows.
     """
     if not isinstance(size, (int, np.integer)) or size < 1:
         raise ValueError(f"folder: size must be an integer > 0, got {size!r}")
@@ -92,9 +92,9 @@ def _root(path):
 def _files(root, skipped):
     """The regular files below root, sorted. Others go into skipped, {reason: paths}.
 
-    Links to folders are followed, each folder is entered once. The folder of a tinygan run is left
-    out: its pictures are of the generator's making. A run in root itself leaves out only its own
-    pictures.
+    Links to folders are followed, and each folder is entered once. The folder of a tinygan run is
+    left out, since its pictures are made by a generator. Where root itself holds a run, only the
+    pictures of that run are left out.
     """
     files, seen = [], set()
 

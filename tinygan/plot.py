@@ -44,8 +44,8 @@ def to_grid(images, columns=None, pad=2):
     """Images (N, H, W, C) in [−1, 1] side by side, row by row: uint8 (H', W') or (H', W', 3).
 
     C is 1 or 3. columns: the square root of N, rounded up, unless given. Small images are enlarged
-    by a whole factor; pad white pixels separate them. Values a little beyond [−1, 1] are clipped.
-    Raises ValueError for NaN, and for what must be 0 to 255.
+    by a whole factor; pad white pixels separate them. Values beyond [−1, 1] are clipped. Raises
+    ValueError for NaN, and for images that run from 0 to 255.
     """
     pixels = _to_bytes(np.asarray(images))
     if columns is not None and columns < 1:
@@ -118,8 +118,7 @@ def _one_palette(frames):
     images = [Image.fromarray(frame) for frame in frames]
     if frames[0].ndim == 2:
         return images
-    # MAXCOVERAGE spends some colours on rare ones, such as the text's. Every third pixel is enough
-    # to choose on.
+    # MAXCOVERAGE keeps some for what is rare, such as text. Every third pixel is enough to choose.
     sample = Image.fromarray(np.concatenate([frame[::3, ::3] for frame in frames]))
     palette = sample.quantize(256, Image.Quantize.MAXCOVERAGE)
     return [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
@@ -139,7 +138,7 @@ def _format(name, path, writers):
     suffix = os.path.splitext(path)[1].lower()
     kind = Image.registered_extensions().get(suffix)
     if kind not in writers:
-        raise ValueError(f"{name}: cannot write {path}: no picture format has the suffix "
+        raise ValueError(f"{name}: cannot write {str(path)!r}: no picture format has the suffix "
                          f"{suffix!r}; use {'.gif' if name == 'save_gif' else '.png'}")
     return kind
 
