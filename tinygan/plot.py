@@ -274,8 +274,9 @@ def marginals(fake, real, title=""):
     fake, real = _points(fake, real)
     count = min(9, real.shape[1])
     side = math.ceil(math.sqrt(count))
-    figure = Figure(figsize=(6.4, 6.4), dpi=100, layout="constrained")
-    figure.suptitle(title or " ", color=INK, x=0.03, ha="left", fontsize=14)
+    figure = Figure(figsize=(6.4, 6.4), dpi=100)
+    figure.subplots_adjust(left=0.03, right=0.97, bottom=0.03, top=0.92)
+    figure.text(0.03, 0.97, title, va="top", color=INK, fontsize=14)
     panels = figure.subplots(side, side, squeeze=False).ravel()
     for k, axes in enumerate(panels):
         axes.set_axis_off()
