@@ -219,7 +219,7 @@ def test_files_that_are_no_images_are_skipped_with_one_line(here, images):
     )
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0 and one_line(err), err
-    assert err.startswith("tinygan: folder images: ") and "skipped: 1 (notes.txt)" in err
+    assert err.startswith("tinygan: folder images: ") and "1 skipped: 1 × no image (notes.txt)" in err
 
 
 # ---- sample, info, help -----------------------------------------------------------------------------------

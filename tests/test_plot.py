@@ -1,14 +1,18 @@
 """Plots: pixels are where and what they should be. Whether a picture pleases was judged by eye, not here."""
 
-import runpy
+import json
+import os
+import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tinygan import plot
+from tinygan.randomness import current
 
 
 def flat(values, size=64, channels=1):
@@ -20,8 +24,6 @@ def flat(values, size=64, channels=1):
 def log_rows(n, **extra):
     return [{"step": k, "d_loss": 1.0, "g_loss": 2.0, **extra} for k in range(n)]
 
-
-# ---- grids and files --------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_grid_places_image_k_row_by_row(channels):
@@ -92,8 +94,6 @@ def test_gif_refuses_no_frames_and_frames_of_two_sizes(tmp_path):
     assert not (tmp_path / "a.gif").exists()
 
 
-# ---- losses -----------------------------------------------------------------------------------------------
-
 def test_losses_take_rows_and_columns_alike():
     rows = [{"step": k, "d_loss": np.sin(k), "g_loss": 0.1 * k} for k in range(20)]
     columns = {key: [row[key] for row in rows] for key in rows[0]}
@@ -134,8 +134,6 @@ def test_an_empty_log_is_an_error(log):
     with pytest.raises(ValueError, match="step, d_loss and g_loss"):
         plot.losses(log)
 
-
-# ---- 2-D --------------------------------------------------------------------------------------------------
 
 CORNERS = np.array([[-1.0, -1.0], [1.0, 1.0]], np.float32)
 
@@ -201,7 +199,180 @@ def test_a_diverged_run_can_still_be_drawn():
         plot.density(nothing, CORNERS, lambda p: np.full(len(p), np.nan), grads=(CORNERS, nothing))
 
 
-def test_plotting_needs_no_display_and_no_pyplot(monkeypatch):
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # importing it is an error now
-    runpy.run_path(plot.__file__)["losses"](log_rows(2))
+PLOT = """
+import sys
+sys.modules["matplotlib.pyplot"] = None             # importing it is an error now
+from tinygan import plot
+plot.save_losses("a.png", [{"step": k, "d_loss": 1.0, "g_loss": 2.0} for k in range(3)])
+plot.density([[0.0, 1.0]], [[1.0, 0.0]], field=lambda p: p[:, 0])
+import matplotlib, os
+print(dict.__getitem__(matplotlib.rcParams, "backend"), os.environ.get("MPLBACKEND"), sep="|")
+"""
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "module://nosuch", "inline",
+                                     "nonsense", "TkAgg", "svg", "", None])
+def test_plotting_needs_no_display_no_pyplot_and_no_particular_backend(tmp_path, backend):
+    """Whatever MPLBACKEND says, and it still says so afterwards, to this process and its children."""
+    env = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "MPLBACKEND")}
+    env = {**env, "PYTHONPATH": os.path.dirname(os.path.dirname(plot.__file__))}
+    env |= {} if backend is None else {"MPLBACKEND": backend}
+    done = subprocess.run([sys.executable, "-c", PLOT], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    chosen, kept = done.stdout.rstrip("\n").split("|")
+    assert kept == str(backend)
+    assert chosen == "svg" or backend != "svg"              # a backend that exists is chosen as ever
+    assert Image.open(tmp_path / "a.png").size[0] > 100
+
+
+def drawings():
+    """One picture of every kind, each from numbers of its own."""
+    points = np.random.default_rng(0).standard_normal((300, 5)).astype(np.float32)
+    return [lambda: plot.losses(log_rows(40, d_real=0.7, d_fake=0.2)),
+            lambda: plot.density(points[:, :2], points[:, 1:3], lambda p: 1 / (1 + np.exp(-p[:, 0])), title="a"),
+            lambda: plot.density(points[:, :2], points[:, 2:4], grads=(points[:9, :2], points[:9, 1:3])),
+            lambda: plot.marginals(points, points[::-1] * 2, title="step 3"),
+            lambda: plot.to_grid(np.tanh(points[:, :3]).reshape(-1, 10, 10, 1))]
+
+
+def test_pictures_drawn_in_several_threads_are_those_drawn_alone():
+    """Nothing is shared: neither a list of figures nor a current one."""
+    alone = [draw() for draw in drawings()]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda draw: draw(), drawings() * 4))
+    for k, picture in enumerate(together):
+        np.testing.assert_array_equal(picture, alone[k % len(alone)])
+
+
+def test_pictures_depend_on_their_data_alone():
+    """No random numbers are drawn, neither NumPy's global ones nor those of tinygan."""
+    np.random.seed(0)  # noqa: NPY002
+    before = [np.random.get_state()[1].tolist(), json.dumps(current().state_dict())]  # noqa: NPY002
+    alone = [draw() for draw in drawings()]
+    assert before == [np.random.get_state()[1].tolist(), json.dumps(current().state_dict())]  # noqa: NPY002
+    for picture, again in zip(alone, drawings(), strict=True):
+        np.testing.assert_array_equal(picture, again())
+
+
+def bars(picture, colour):
+    """How many pixels of the picture have this colour."""
+    return (np.abs(picture.astype(int) - colour).sum(axis=-1) < 12).sum()
+
+
+@pytest.mark.parametrize("features", [1, 3, 5, 9, 20])
+def test_points_of_any_dimension_are_drawn_feature_by_feature(features):
+    real = np.random.default_rng(0).standard_normal((500, features))
+    picture = plot.density(real[:100], real, field=lambda p: 1 / 0, title="step 1")
+    assert picture.shape == (640, 640, 3) and picture.dtype == np.uint8
+    assert bars(picture, (201, 201, 201)) > 20_000 / features and bars(picture, (213, 94, 0)) > 500
+
+
+def test_marginals_show_where_the_generator_puts_nothing():
+    real = np.repeat([[-1.0], [1.0]], 500, axis=0)
+    both, one = plot.marginals(real, real), plot.marginals(real[:500], real)
+    middle = both.shape[1] // 2
+    assert bars(both[:, middle:], (213, 94, 0)) > 2 * bars(one[:, middle:], (213, 94, 0))
+
+
+@pytest.mark.parametrize("fake, real", [(CORNERS, CORNERS[:0]), (CORNERS[:, :1], CORNERS), (CORNERS[0], CORNERS),
+                                        (CORNERS, CORNERS[None])])
+def test_points_that_do_not_match_are_refused(fake, real):
+    for draw in (plot.density, plot.marginals):
+        with pytest.raises(ValueError, match=r"expected generated points \(N, D\)"):
+            draw(fake, real)
+
+
+def test_real_points_at_the_origin_alone_can_be_drawn():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot.density(CORNERS, 0 * CORNERS)
+
+
+WRITERS = {"a.png": lambda path: plot.save_image(path, np.full((9, 9), 7, np.uint8)),
+           "a.gif": lambda path: plot.save_gif(path, [np.full((9, 9), k, np.uint8) for k in range(3)]),
+           "b.png": lambda path: plot.save_losses(path, log_rows(3))}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_leaves_the_old_picture_and_nothing_else(tmp_path, monkeypatch, name):
+    def fsync(file):
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / name).write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="No space"):
+        WRITERS[name](tmp_path / name)
+    assert (tmp_path / name).read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_picture_that_cannot_be_encoded_leaves_the_old_one(tmp_path, monkeypatch, name):
+    def save(image, file, kind, **options):
+        file.write(b"half a")
+        raise OSError("encoder error -2")
+
+    (tmp_path / name).write_bytes(b"old")
+    monkeypatch.setattr(Image.Image, "save", save)
+    with pytest.raises(OSError, match="encoder"):
+        WRITERS[name](tmp_path / name)
+    assert (tmp_path / name).read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path, name):
+    (tmp_path / "precious").write_bytes(b"precious")
+    os.symlink("precious", tmp_path / name)
+    WRITERS[name](tmp_path / name)
+    assert (tmp_path / "precious").read_bytes() == b"precious" and not (tmp_path / name).is_symlink()
+    Image.open(tmp_path / name).load()
+
+
+@pytest.mark.parametrize("suffix", ["", ".", ".xyz", ".txt", ".npz", ".png.bak"])
+def test_an_unknown_suffix_is_a_clear_error(tmp_path, suffix):
+    picture = np.zeros((4, 4), np.uint8)
+    for save in (lambda path: plot.save_image(path, picture), lambda path: plot.save_gif(path, [picture]),
+                 lambda path: plot.save_losses(str(path), log_rows(2))):
+        with pytest.raises(ValueError, match=r"no picture format has the suffix .*use \.(png|gif)"):
+            save(tmp_path / f"a{suffix}")
+    with pytest.raises(ValueError, match="use .gif"):
+        plot.save_gif(tmp_path / "a.bmp", [picture])        # a format for one picture only
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix, kind", [(".png", "PNG"), (".JPG", "JPEG"), (".bmp", "BMP"), (".webp", "WEBP"),
+                                          (".tif", "TIFF"), (".gif", "GIF")])
+def test_the_suffix_sets_the_format(tmp_path, suffix, kind):
+    plot.save_image(str(tmp_path / f"a{suffix}"), np.full((16, 16, 3), 90, np.uint8))
+    with Image.open(tmp_path / f"a{suffix}") as image:
+        assert image.format == kind and abs(np.asarray(image.convert("RGB")).astype(int) - 90).max() <= 2
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_same_frames_always_give_the_same_gif(tmp_path, channels):
+    """So that a run that was interrupted can write the file of one that was not."""
+    frames = np.random.default_rng(0).uniform(-1, 1, (5, 4, 8, 8, channels))
+    frames = [plot.to_grid(frame) for frame in frames]
+    for name in ("a.gif", "b.gif"):
+        plot.save_gif(tmp_path / name, iter([frame.copy() for frame in frames]))
+    assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
+
+
+@pytest.mark.parametrize("images", [
+    np.full((2, 4, 4, 1), 200, np.uint8), np.full((2, 4, 4, 1), 200), np.full((2, 4, 4, 3), 200.0),
+    np.random.default_rng(0).uniform(0, 255, (2, 4, 4, 1)), np.arange(32.0).reshape(2, 4, 4, 1),
+    np.ones((2, 4, 4, 1), bool), np.ones((2, 4, 4, 1), np.int8),
+])
+def test_grid_of_0_to_255_says_how_to_scale_them(images):
+    with pytest.raises(ValueError, match=r"in \[-1, 1\], got .*x / 127\.5 - 1"):
+        plot.to_grid(images)
+
+
+def test_grid_accepts_what_a_generator_without_tanh_makes():
+    plot.to_grid(np.random.default_rng(0).normal(0, 5, (2, 4, 4, 1)))
+    plot.to_grid(np.random.default_rng(0).uniform(0, 1, (2, 4, 4, 1)))
+
+
+@pytest.mark.parametrize("columns", [0, -3])
+def test_grid_wants_a_column(columns):
+    with pytest.raises(ValueError, match="columns must be > 0"):
+        plot.to_grid(flat([0.0]), columns=columns)
