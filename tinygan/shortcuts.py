@@ -65,5 +65,5 @@ class Definition:
         off = _off.get()
         if off is not None and (off == ALL or self.name in off):
             return None
-        shortcut = self.shortcuts.get("numpy" if xp(*arrays) is np else "cupy")
-        return getattr(shortcut, part, None)
+        room = "numpy" if type(arrays[0]) is np.ndarray or xp(*arrays) is np else "cupy"
+        return getattr(self.shortcuts.get(room), part, None)

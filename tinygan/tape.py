@@ -7,6 +7,7 @@ import inspect
 import itertools
 from contextlib import contextmanager
 from contextvars import ContextVar
+from operator import attrgetter
 
 import numpy as np
 
@@ -57,10 +58,10 @@ class Tensor:
         """Say that the data changed: the Tensor becomes younger than all that was made from it."""
         self.number = next(_numbers)
 
-    shape = property(lambda self: self._data.shape)
-    dtype = property(lambda self: self._data.dtype)
-    ndim = property(lambda self: self._data.ndim)
-    size = property(lambda self: self._data.size)
+    shape = property(attrgetter("_data.shape"))
+    dtype = property(attrgetter("_data.dtype"))
+    ndim = property(attrgetter("_data.ndim"))
+    size = property(attrgetter("_data.size"))
 
     def __len__(self):
         return len(self._data)
