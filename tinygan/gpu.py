@@ -56,7 +56,8 @@ def _launch(name, size, first, *args):
     real = first.dtype.type
     kernel = _kernel(xp(first), first.dtype.char, name)
     kernel((-(-size // THREADS),), (THREADS,), (first, *(
-        np.int32(a) if isinstance(a, int) else real(a) if isinstance(a, float) else a for a in args)))
+        np.int32(a) if isinstance(a, (int, np.integer)) else real(a) if isinstance(a, float) else a
+        for a in args)))
 
 
 def contiguous(x):
