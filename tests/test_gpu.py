@@ -333,22 +333,22 @@ def test_adding_at_repeated_indices_is_numpys_bit_for_bit(dtype, guarded):
 
 @each_type
 def test_normalising_with_shared_sums_is_its_definition(dtype, any_gpu):
-    """For each choice of what is differentiated, far from zero too; statistics as well."""
-    tolerance = dict(rtol=0, atol=2e3 * np.finfo(dtype).eps)
-    for shape, far in (((6, 4), 0), ((3, 2, 4, 5), 3), ((2, 1, 1, 1), 0)):
+    """For each choice of what is differentiated, statistics as well. Far from zero the mean's own rounding must not show: one
+    mean taken away leaves an error of about the mean times 1e-7, two leave none."""
+    for shape, far in (((6, 4), 0), ((3, 2, 4, 5), 3), ((2, 1, 1, 1), 0), ((32, 7, 9, 3), 1000)):
         c, axis = shape[-1], tuple(range(len(shape) - 1))
         inputs = [some(shape, dtype) + dtype(far), some((c,), dtype, 1), some((c,), dtype, 2)]
         g, results = to_device(some(shape, dtype, 3), "gpu"), []
-        for names in ([], ["normalize"]):
+        for off in ("nothing", "normalize"):
             x, scale, shift = (Tensor(to_device(a, "gpu")) for a in inputs)
-            statistics, off = [], plain(*names) if names else plain("nothing")
-            with off:
+            statistics = []
+            with plain(off):
                 y = normalize(x, scale, shift, axis=axis, statistics=statistics)
                 shares = [grad(y, wrt, g) for wrt in ([x, scale, shift], [x], [scale], [shift, scale])]
             results.append([to_host(a) for a in (y.data, *statistics, *(s for some in shares for s in some))])
         for fast, slow in zip(*results, strict=True):
             assert fast.dtype == slow.dtype == dtype and fast.shape == slow.shape
-            np.testing.assert_allclose(fast, slow, **tolerance)
+            np.testing.assert_allclose(fast, slow, rtol=1e3 * np.finfo(dtype).eps, atol=200 * np.finfo(dtype).eps)
 
 
 @each_type
@@ -845,7 +845,7 @@ def test_launches_are_counted(count, work, cupy):
 
 
 STEPS = {       # (launches of a whole step, matrix products among them): upper bounds, as measured
-    "ring": (167, 30), "ring-gp": (223, 46), "mlp": (186, 33), "dcgan28": (316, 30), "wgan-gp28": (299, 46),
+    "ring": (167, 30), "ring-gp": (223, 46), "mlp": (186, 33), "dcgan28": (331, 30), "wgan-gp28": (305, 46),
 }
 
 

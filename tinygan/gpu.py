@@ -205,6 +205,9 @@ class SharedSums:
             return None
         mean = x.mean(axis=axis, keepdims=True)
         d = x - mean
+        rest = d.mean(axis=axis, keepdims=True)         # rounding of the mean, see `deviation`
+        d -= rest
+        mean += rest
         variance = (d * d).mean(axis=axis, keepdims=True)
         r = (variance + eps) ** -0.5
         if statistics is not None:
