@@ -5,7 +5,7 @@
     python benchmarks/train_step.py --peers torch jax     other libraries, where they are installed: torch, torch_default (Adam
                                                           not fused), autograd, jax
     python benchmarks/train_step.py --guard               before and after a change: under two minutes, tinygan against PyTorch
-    python benchmarks/train_step.py --against PATH        this checkout of tinygan against the one at PATH (git worktree add PATH REF)
+    python benchmarks/train_step.py --against PATH        this checkout against another one (git worktree add PATH REF)
 
 Each library runs in a process of its own, and the processes take turns, so that all meet the same noise. A turn is a pause, one
 step that does not count, and steps for a sixth of a second; the pause is there because the threads of OpenBLAS and of OpenMP wait
@@ -68,7 +68,8 @@ class Peer:
     """A library at work in a process of its own. root: the checkout of tinygan; env: what is different in its environment."""
 
     def __init__(self, peer, name, device="cpu", threads=1, layout=None, label=None, root=HERE.parent, env=None):
-        env = dict(os.environ, OMP_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS=str(threads), BENCH_THREADS=str(threads), **env or {})
+        env = dict(os.environ, OMP_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS=str(threads), BENCH_THREADS=str(threads),
+                   **env or {})
         command = [sys.executable, __file__, "--worker", peer, name, device, layout or "", str(root)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
         answer = self.process.stdout.readline().strip()
