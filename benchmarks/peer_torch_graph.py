@@ -6,6 +6,8 @@ import torch
 
 def make(w, device="cuda", layout="contiguous"):
     """A function that replays one captured training step of the workload."""
+    if not torch.cuda.is_available():
+        raise NotImplementedError("a CUDA graph needs a GPU")
     step = peer_torch.make(w, device, layout)
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())

@@ -9,15 +9,18 @@ machine reaches on one large product. Their quotient is the share of the step th
 
 import argparse
 import statistics
+import sys
 import time
 from pathlib import Path
 
-import numpy as np
-from peer_tinygan import make
-from workloads import Workload
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from tinygan import models, nn
-from tinygan.autograd import no_grad
+import numpy as np  # noqa: E402
+from peer_tinygan import make  # noqa: E402
+from workloads import Workload  # noqa: E402
+
+from tinygan import models, nn  # noqa: E402
 
 SWEEPS = {
     "batch size": [dict(batch=b) for b in (8, 16, 32, 64, 128)],
@@ -26,26 +29,18 @@ SWEEPS = {
 }
 
 
-def layer_flops(module, shape):
-    """[(layer, floating-point operations of one forward product)] for a batch of this shape.
+def layer_flops(net, shape):
+    """Floating-point operations of the product of each layer that has one, forwards, for a batch of this shape.
 
     Every weight meets every output position once (in a transposed convolution: every input position), 2 operations each.
     """
-    found, last = [], [shape]
-
-    def watch(m, out):
-        if not m.children():
-            if hasattr(m, "weight") and m.weight.ndim > 1:
-                image = last[0] if isinstance(m, nn.ConvTranspose2d) else out.shape
-                positions = image[0] * (image[1] * image[2] if m.weight.ndim == 4 else 1)
-                found.append(2 * m.weight.size * positions)
-            last[0] = out.shape
-    nn.Module._watch = watch
-    try:
-        with no_grad():
-            module(np.zeros(shape, np.float32))
-    finally:
-        nn.Module._watch = None
+    found, x = [], np.zeros(shape, np.float32)
+    for _, layer in net.children():                     # the networks of models.py are one layer after the other
+        y = layer(x)
+        if hasattr(layer, "weight") and layer.weight.ndim > 1:
+            image = x.shape if isinstance(layer, nn.ConvTranspose2d) else y.shape
+            found.append(2 * layer.weight.size * image[0] * (image[1] * image[2] if layer.weight.ndim == 4 else 1))
+        x = y
     return found
 
 
@@ -108,7 +103,7 @@ def main():
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
     axes.legend(frameon=False)
-    folder = Path(__file__).parent / "results"
+    folder = HERE / "results"
     folder.mkdir(exist_ok=True)
     figure.savefig(folder / "scaling.png", dpi=130)
     (folder / "scaling.md").write_text("`python benchmarks/scaling.py`, DCGAN (batch 64, width 32, 28×28 where not swept)\n\n"

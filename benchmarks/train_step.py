@@ -5,6 +5,7 @@
     python benchmarks/train_step.py --peers torch jax     other libraries, where they are installed: torch, torch_default (Adam
                                                           not fused), autograd, jax
     python benchmarks/train_step.py --guard               before and after a change: under two minutes, tinygan against PyTorch
+    python benchmarks/train_step.py --against PATH        this checkout against another one (git worktree add PATH REF)
 
 Each library runs in a process of its own, and the processes take turns, so that all meet the same noise. A turn is a pause, one
 step that does not count, and steps for a sixth of a second; the pause is there because the threads of OpenBLAS and of OpenMP wait
@@ -34,14 +35,20 @@ from workloads import WORKLOADS  # noqa: E402
 TURN, PAUSE = 1 / 6, 0.1        # seconds
 
 
-def worker(peer, name, device, layout):
-    """The child process: make the step, then take a turn per line of input; answer with its median step and the peak memory."""
+def worker(peer, name, device, layout, root):
+    """The child process: make the step, then take a turn per line of input; answer with its median step and the peak memory.
+
+    root: the checkout whose tinygan is meant. Its own benchmarks/peer_tinygan.py knows how to call it; the workloads are ours.
+    """
     options = {"layout": layout} if layout else {}
+    sys.path[:0] = [str(Path(root) / "benchmarks"), root]
     try:
         module = importlib.import_module(f"peer_{peer}")
         step = module.make(WORKLOADS[name], device, **options)
     except (ImportError, NotImplementedError) as e:
         return print(f"skipped: {e}", flush=True)
+    if peer == "tinygan" and Path(sys.modules["tinygan"].__file__).resolve().parents[1] != Path(root).resolve():
+        raise RuntimeError(f"the tinygan of {root} is meant, but {sys.modules['tinygan'].__file__} was imported")
     finish = getattr(module, "finish", lambda: None)
     memory = getattr(module, "memory", lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     print("ready", flush=True)
@@ -58,17 +65,18 @@ def worker(peer, name, device, layout):
 
 
 class Peer:
-    """A library at work in a process of its own."""
+    """A library at work in a process of its own. root: the checkout of tinygan; env: what is different in its environment."""
 
-    def __init__(self, peer, name, device, threads, layout=None):
-        env = dict(os.environ, OMP_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS=str(threads), BENCH_THREADS=str(threads))
-        command = [sys.executable, __file__, "--worker", peer, name, device, layout or ""]
+    def __init__(self, peer, name, device="cpu", threads=1, layout=None, label=None, root=HERE.parent, env=None):
+        env = dict(os.environ, OMP_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS=str(threads), BENCH_THREADS=str(threads),
+                   **env or {})
+        command = [sys.executable, __file__, "--worker", peer, name, device, layout or "", str(root)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
         answer = self.process.stdout.readline().strip()
         if not answer.startswith(("ready", "skipped")):
             raise RuntimeError(f"{peer} could not start on {name}")
         self.skipped = answer.partition("skipped: ")[2]
-        self.label, self.layout, self.times, self.memory = peer, layout, [], 0.0
+        self.label, self.layout, self.times, self.memory = label or peer, layout, [], 0.0
 
     def turn(self):
         """Take a turn and wait for its end; returns the median seconds per step."""
@@ -86,17 +94,8 @@ class Peer:
         self.process.wait()
 
 
-def measure(name, peers, device, threads, seconds, turns=None):
-    """{library: {median, ratio, low, high, memory}} for one workload, all libraries interleaved."""
-    w = WORKLOADS[name]
-    group = []
-    for p in ["tinygan", *peers]:
-        layouts = ("contiguous", "channels_last") if p.startswith("torch") and w.net == "conv" else (None,)
-        group += [Peer(p, name, device, threads, layout) for layout in layouts]
-    for p in group:
-        if p.skipped:
-            print(f"{name}: without {p.label} ({p.skipped})", file=sys.stderr)
-    group = [p for p in group if not p.skipped]
+def race(group, seconds, turns=None):
+    """Let the processes take turns, for at least eight turns each and so many seconds; their `times` hold the medians."""
     for p in group:
         p.turn()                                                # warm up: compile, fill caches
     start, done = time.perf_counter(), 0
@@ -104,15 +103,31 @@ def measure(name, peers, device, threads, seconds, turns=None):
         for p in group:
             p.times.append(p.turn())
         done += 1
-    best = {}
     for p in group:
         p.close()
+
+
+def measure(name, peers, device, threads, seconds, turns=None, against=None):
+    """{library: {median, ratio, low, high, memory}} for one workload, all libraries interleaved. against: {label: checkout}."""
+    w = WORKLOADS[name]
+    group = []
+    for p in ["tinygan", *peers]:
+        layouts = ("contiguous", "channels_last") if p.startswith("torch") and w.net == "conv" else (None,)
+        group += [Peer(p, name, device, threads, layout) for layout in layouts]
+    group += [Peer("tinygan", name, device, threads, label=label, root=root) for label, root in (against or {}).items()]
+    for p in group:
+        if p.skipped:
+            print(f"{name}: without {p.label} ({p.skipped})", file=sys.stderr)
+    group = [p for p in group if not p.skipped]
+    race(group, seconds, turns)
+    best = {}
+    for p in group:
         if p.label not in best or statistics.median(p.times) < statistics.median(best[p.label].times):
             best[p.label] = p
     mine, rows = best["tinygan"].times, {}
     for label, p in best.items():
         ratios = sorted(a / b for a, b in zip(mine, p.times, strict=True))
-        rows[label] = {"ms": 1e3 * statistics.median(p.times), "memory": p.memory, "turns": done, "layout": p.layout,
+        rows[label] = {"ms": 1e3 * statistics.median(p.times), "memory": p.memory, "turns": len(mine), "layout": p.layout,
                        "ratio": statistics.median(mine) / statistics.median(p.times),
                        "low": ratios[len(ratios) // 10], "high": ratios[-1 - len(ratios) // 10]}
     return rows
@@ -154,10 +169,11 @@ def plot(results, path):
 def main():
     """Command line."""
     if len(sys.argv) > 1 and sys.argv[1] == "--worker":
-        return worker(*sys.argv[2:6])
+        return worker(*sys.argv[2:7])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workloads", nargs="*", default=[], help=f"default: all of {', '.join(WORKLOADS)}")
-    parser.add_argument("--peers", nargs="*", default=["torch"], help="default: torch")
+    parser.add_argument("--peers", nargs="*", help="default: torch; with --against, none")
+    parser.add_argument("--against", metavar="PATH", help="another checkout of tinygan: a race of two versions, nothing saved")
     parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
     parser.add_argument("--seconds", type=float, default=30, help="per workload (default: 30)")
@@ -168,12 +184,18 @@ def main():
     unknown = set(args.workloads) - set(WORKLOADS)
     if unknown:
         parser.error(f"unknown workload {', '.join(sorted(unknown))}; choose from {', '.join(WORKLOADS)}")
+    against, peers = {}, ["torch"] if args.peers is None else args.peers
+    if args.against:
+        root = Path(args.against).resolve()
+        if not (root / "tinygan" / "__init__.py").exists() or not (root / "benchmarks" / "peer_tinygan.py").exists():
+            parser.error(f"--against: {root} is no checkout of tinygan with benchmarks/peer_tinygan.py in it")
+        against, peers = {f"tinygan at {args.against}": root}, args.peers or []
     results = {}
     for name in args.workloads or WORKLOADS:
-        results[name] = measure(name, args.peers, args.device, args.threads, 12 if args.guard else args.seconds, args.turns)
+        results[name] = measure(name, peers, args.device, args.threads, 12 if args.guard else args.seconds, args.turns, against)
         for line in table({name: results[name]}).splitlines()[2 if len(results) > 1 else 0:]:
             print(line, flush=True)
-    if not args.guard:
+    if not args.guard and not args.against:
         folder = HERE / "results"
         folder.mkdir(exist_ok=True)
         machine = f"{platform.processor() or platform.machine()}, {args.threads} threads, Python {platform.python_version()}"

@@ -53,7 +53,18 @@ UFUNC = ["*args", "out", "dtype", "casting"]    # every ufunc's parameters: no `
 
 
 class Seen:
-    """What crossed between host and device, as (shape, type) or a word each, and how many kernels of kernels.cu ran."""
+    """What happened within a `watch`.
+
+    uploads, downloads: what crossed between host and device, as (shape, type) or a word each.
+    syncs: what waited for the device. launches: what was queued on it, by name: kernels of
+    kernels.cu, and CuPy's own.
+
+    A launch is here whatever writes to memory of its own: a function, operator or method whose
+    result is no view of an argument, an update in place, an assignment to an index. Some of CuPy's
+    functions launch several kernels; what is known of that is in `_launched`. A result without
+    elements costs nothing, and neither does fresh memory (`empty`). The true count is somewhat
+    higher where CuPy sorts, indexes by several arrays, or reduces in two passes.
+    """
 
     def __init__(self):
         self.uploads, self.downloads, self.syncs, self.launches = [], [], [], []
@@ -64,7 +75,7 @@ _watching = []
 
 @contextlib.contextmanager
 def watch():
-    """with watch() as seen: ...   records all transfers and synchronisations of the block."""
+    """with watch() as seen: ...   records all transfers, synchronisations and launches of the block."""
     seen = Seen()
     _watching.append(seen)
     try:
@@ -76,6 +87,31 @@ def watch():
 def _note(kind, what):
     for seen in _watching:
         getattr(seen, kind).append(what)
+
+
+def _launched(name, result, args):
+    """Note the kernels that CuPy launches for result = name(*args), all of them NumPy arrays here."""
+    if not _watching:
+        return
+    results = [r for r in (result if isinstance(result, (tuple, list)) else [result])
+               if isinstance(r, (np.ndarray, np.generic)) and r.size]
+    flat = [a for arg in args for a in (arg if isinstance(arg, (tuple, list)) else [arg])]
+    arrays = [a for a in flat if isinstance(a, np.ndarray) and a.size]
+    if not results or any(np.may_share_memory(r, a) for r in results for a in arrays):
+        return
+    times = 1
+    if name in ("concatenate", "stack", "hstack", "vstack"):
+        times = len(arrays) if len(arrays) <= 8 else 1          # each is copied to its place
+    elif name == "einsum":
+        times = max(1, len(arrays) - 1)                         # two arguments at a time
+    elif name == "pad":
+        times += np.count_nonzero(np.broadcast_to(args[1], (arrays[0].ndim, 2)))    # each border
+    elif name in ("var", "std"):
+        times = 3
+    elif name in ("matmul", "dot"):                             # cuBLAS takes rows or columns, no others
+        times += sum(not (a.flags.c_contiguous or a.flags.f_contiguous) for a in arrays)
+    for _ in range(times):
+        _note("launches", name)
 
 
 def _upload(a):
@@ -127,8 +163,15 @@ def _allowed(name, args, kwargs, method=False):
         raise TypeError(f"cupy.{name}() takes {len(known)} arguments, got {len(args) - method}")
 
 
-def _call(f, args, kwargs):
-    return wrap(f(*map(take, args), **{k: take(v) for k, v in kwargs.items()}))
+def _call(f, args, kwargs, owner=()):
+    """f of the NumPy arrays behind the arguments, as a device array; a method has an `owner`."""
+    args, kwargs = [take(a) for a in args], {k: take(v) for k, v in kwargs.items()}
+    result = f(*args, **kwargs)
+    if kwargs.get("out") is not None:
+        _note("launches", f.__name__)                   # into memory that is there already
+    else:
+        _launched(f.__name__, result, (*owner, *args))
+    return wrap(result)
 
 
 SYNCHRONISING = {"nonzero", "argwhere", "flatnonzero", "unique", "tolist", "item", "tobytes", "compress", "extract", "bincount"}
@@ -171,7 +214,7 @@ class ndarray:
             _allowed("ndarray." + name, args, kwargs)
             if name in SYNCHRONISING:
                 _note("syncs", name)
-            result = _call(getattr(self._host, name), args, kwargs)
+            result = _call(getattr(self._host, name), args, kwargs, owner=(self._host,))
             return take(result) if name in ("item", "tolist", "tobytes") else result
         return method
 
@@ -208,10 +251,15 @@ class ndarray:
         return parts if any(k is Ellipsis for k in parts) else (*parts, ...)        # ... keeps a single element a view
 
     def __getitem__(self, key):
-        return wrap(self._host[self._key(key)])
+        result = self._host[self._key(key)]
+        _launched("getitem", result, (self._host,))
+        return wrap(result)
 
     def __setitem__(self, key, value):
-        self._host[self._key(key)] = take(value)
+        key = self._key(key)
+        self._host[key] = take(value)
+        if self._host[key].size:
+            _note("launches", "setitem")
 
     def __copy__(self):
         return self.copy()
@@ -255,6 +303,8 @@ def _operators():
 
         def inplace(self, other, change=change):
             self._host = change(self._host, take(other))
+            if self.size:
+                _note("launches", change.__name__)
             return self
         setattr(ndarray, f"__{plain}__", forward)
         if plain not in comparisons:
@@ -262,7 +312,7 @@ def _operators():
             setattr(ndarray, f"__i{plain}__", inplace)
     for name in ("neg", "pos", "abs", "invert"):
         function = getattr(operator, name)
-        setattr(ndarray, f"__{name}__", lambda self, function=function: wrap(function(self._host)))
+        setattr(ndarray, f"__{name}__", lambda self, function=function: _call(function, (self,), {}))
 
 
 _operators()
@@ -374,6 +424,7 @@ class Function:
     def at(self, x, key, value):
         """ufunc.at: real CuPy adds atomically, in any order."""
         getattr(np, self.__name__).at(take(x), x._key(key), take(value))
+        _note("launches", f"{self.__name__}.at")
 
 
 class Module(types.ModuleType):

@@ -56,7 +56,8 @@ def unfold(x, *, kernel, stride=1, padding=0, dilation=1):
         raise ValueError(f"unfold: expected images (N, H, W, C), got {x.shape}")
     ho, wo = output_size(x.shape[1:3], kernel, stride, padding, dilation)
     (sh, sw), (ph, pw), (dh, dw) = pair(stride), pair(padding, least=0), pair(dilation)
-    x = xp(x).pad(x, ((0, 0), (ph, ph), (pw, pw), (0, 0)))
+    if ph or pw:
+        x = xp(x).pad(x, ((0, 0), (ph, ph), (pw, pw), (0, 0)))
     n, h, w, c = x.strides                                  # bytes from one pixel to the next
     return xp(x).lib.stride_tricks.as_strided(
         x, (x.shape[0], ho, wo, *kernel, x.shape[3]), (n, h * sh, w * sw, h * dh, w * dw, c))
