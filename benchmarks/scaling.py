@@ -40,12 +40,8 @@ def layer_flops(module, shape):
                 positions = image[0] * (image[1] * image[2] if m.weight.ndim == 4 else 1)
                 found.append(2 * m.weight.size * positions)
             last[0] = out.shape
-    nn.Module._watch = watch
-    try:
-        with no_grad():
-            module(np.zeros(shape, np.float32))
-    finally:
-        nn.Module._watch = None
+    with nn.watching(watch), no_grad():
+        module(np.zeros(shape, np.float32))
     return found
 
 

@@ -40,6 +40,13 @@ LAYERS = {
     "Tanh": (lambda: nn.Tanh(), (3, 4)),
     "Sigmoid": (lambda: nn.Sigmoid(), (3, 4)),
     "Softmax": (lambda: nn.Softmax(), (3, 4)),
+    "GRU": (lambda: nn.GRU(3, 2), (2, 3, 3)),
+    "GRU without bias": (lambda: nn.GRU(3, 2, bias=False), (2, 3, 3)),
+    "Linear on sequences": (lambda: nn.Linear(5, 3), (2, 3, 5)),
+    "ConvTranspose2d with more output_padding than stride": (
+        lambda: nn.ConvTranspose2d(2, 2, 2, stride=(1, 2), dilation=3, output_padding=(2, 1)),
+        (2, 3, 2, 2),
+    ),
     "Sequential": (lambda: nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Tanh(), nn.Linear(6, 2)), (3, 4)),
 }
 every_layer = pytest.mark.parametrize("name", LAYERS)
@@ -231,6 +238,7 @@ def test_a_layer_keeps_float32_in_its_output_and_all_gradients(name, device):
     layer = make().to(device)
     x = Tensor(backend.to_device(points(*shape).astype(np.float32), device))
     y = layer(x)
+    y = y[0] if isinstance(y, tuple) else y
     assert y.dtype == np.float32
     wrt = [x, *layer.parameters()]
     cotangent = backend.to_device(RNG.standard_normal(y.shape).astype(np.float32), device)
@@ -446,7 +454,7 @@ def test_a_state_dict_is_a_copy_on_both_ways():
     (lambda s: s.pop("1.bias"), r"missing \['1.bias'\], unexpected \[\]"),
     (lambda s: s.update(extra=np.zeros(1)), r"missing \[\], unexpected \['extra'\]"),
     (lambda s: s.update({"1.weight": np.zeros((3, 2))}), r"1.weight has shape \(3, 2\), expected \(3, 3\)"),
-    (lambda s: s.update({"1.weight": np.array("text")}), r"could not convert|invalid literal"),
+    (lambda s: s.update({"1.weight": np.array("text")}), r"1.weight holds <U4, expected numbers that fit float32"),
 ])
 def test_load_state_dict_is_strict_and_all_or_nothing(spoil, message):
     net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 3))
@@ -478,7 +486,7 @@ def test_repr_shows_the_tree():
         nn.Conv2d(1, 8, 4, stride=2, padding=1), nn.Sequential(nn.Linear(3, 4), nn.LeakyReLU(0.2)), nn.MaxPool2d(2)
     )
     assert repr(net) == ("Sequential(\n"
-                         "  (0): Conv2d(1, 8, kernel 4×4, stride 2×2, padding 1×1, dilation 1×1)\n"
+                         "  (0): Conv2d(1, 8, kernel 4x4, stride 2x2, padding 1x1, dilation 1x1)\n"
                          "  (1): Sequential(\n"
                          "    (0): Linear(3, 4)\n"
                          "    (1): LeakyReLU(0.2)\n"
@@ -516,7 +524,8 @@ def test_summary_after_an_error_leaves_no_trace():
     net = nn.Linear(3, 2)
     with pytest.raises(ValueError):
         nn.summary(net, (4,))
-    assert net.training and nn.Module._watch is None
+    assert net.training
+    nn.summary(nn.Linear(4, 2), (4,))
 
 
 def test_a_module_of_ones_own_needs_a_forward_and_nothing_else():
@@ -545,25 +554,27 @@ def ones(*shape):
         (lambda: nn.Linear(0, 3), r"Linear: in_features must be an integer >= 1, got 0"),
         (lambda: nn.Linear(3, -1), r"Linear: out_features must be an integer >= 1, got -1"),
         (lambda: nn.Linear(3, 2.0), r"Linear: out_features must be an integer >= 1, got 2.0"),
-        (lambda: nn.Linear(3, 2)(ones(4, 5)), r"linear: expected x of shape \(N, 3\).*got \(4, 5\)"),
-        (lambda: nn.Linear(3, 2, bias=False)(ones(4, 5)), r"matmul: expected matrices.*got \(4, 5\) and \(3, 2\)"),
+        (lambda: nn.Linear(3, 2)(ones(4, 5)), r"Linear: expected x of shape \(..., 3\) for a weight \(3, 2\), got \(4, 5\)"),
+        (lambda: nn.Linear(3, 2, bias=False)(ones(4, 5)),
+         r"Linear: expected x of shape \(..., 3\) for a weight \(3, 2\), got \(4, 5\)"),
+        (lambda: nn.Linear(3, 2)(np.float32(1.0)), r"Linear: expected x of shape \(..., 3\).*got \(\)"),
         (lambda: nn.Conv2d(0, 3, 3), r"Conv2d: in_channels must be an integer >= 1"),
         (lambda: nn.Conv2d(1, 3, 0), r"Conv2d: kernel_size: expected an integer >= 1"),
         (lambda: nn.Conv2d(1, 3, (3, 3, 3)), r"Conv2d: kernel_size: expected an integer >= 1 or a pair"),
         (lambda: nn.Conv2d(1, 3, 3, stride=0), r"Conv2d: stride: expected an integer >= 1"),
         (lambda: nn.Conv2d(1, 3, 3, padding=-1), r"Conv2d: padding: expected an integer >= 0"),
         (lambda: nn.Conv2d(1, 3, 3, dilation=0), r"Conv2d: dilation: expected an integer >= 1"),
-        (lambda: nn.Conv2d(2, 3, 3)(ones(1, 5, 5, 4)), r"conv2d: .*same C, got \(1, 5, 5, 4\) and \(3, 3, 2, 3\)"),
-        (lambda: nn.Conv2d(2, 3, 3)(ones(1, 5, 2)), r"conv2d: expected images \(N, H, W, C\)"),
+        (lambda: nn.Conv2d(2, 3, 3)(ones(1, 5, 5, 4)), r"Conv2d: expected images \(N, H, W, 2\), got \(1, 5, 5, 4\)"),
+        (lambda: nn.Conv2d(2, 3, 3)(ones(1, 5, 2)), r"Conv2d: expected images \(N, H, W, 2\), got \(1, 5, 2\)"),
         (lambda: nn.Conv2d(1, 3, 6)(ones(1, 5, 5, 1)), r"kernel \(6, 6\).*does not fit into an image of \(5, 5\)"),
-        (lambda: nn.ConvTranspose2d(2, 3, 3)(ones(1, 5, 5, 4)), r"conv2d_input: .*same O, got"),
+        (lambda: nn.ConvTranspose2d(2, 3, 3)(ones(1, 5, 5, 4)), r"ConvTranspose2d: expected images \(N, H, W, 2\), got"),
         (
             lambda: nn.ConvTranspose2d(2, 3, 3, output_padding=-1),
             r"ConvTranspose2d: output_padding: expected an integer >= 0",
         ),
         (
-            lambda: nn.ConvTranspose2d(2, 3, 3, output_padding=1)(ones(1, 5, 5, 2)),
-            r"conv2d_input: features of \(5, 5\) do not come",
+            lambda: nn.ConvTranspose2d(2, 3, 3, output_padding=1),
+            r"ConvTranspose2d: output_padding must be less than the stride or less than the dilation, got",
         ),
         (lambda: nn.Embedding(0, 3), r"Embedding: num must be an integer >= 1"),
         (lambda: nn.Embedding(4, 3)(np.array([0, 4])), r"embedding: index must be in 0..3, got 0..4"),

@@ -260,7 +260,7 @@ def test_ema_leaves_its_source_alone_and_shares_no_memory():
     wander(source, 1, "cpu")
     before = source.state_dict()
     ema.step()
-    for (_, a, name), (_, b, _) in zip(source._slots(), average._slots(), strict=True):
+    for (_, a, name), (_, b, _) in zip(source.entries(), average.entries(), strict=True):
         a, b = getattr(a, name), getattr(b, name)
         assert not np.shares_memory(*(x.data if isinstance(x, Tensor) else x for x in (a, b)))
     for k, v in source.state_dict().items():
