@@ -35,8 +35,9 @@ class Part:
 
 def is_array(value):
     """Whether a value is an array of numbers. A NumPy number is none, and text is a setting."""
-    return (hasattr(value, "dtype") and hasattr(value, "__setitem__")
-            and not isinstance(value, Tensor) and getattr(value.dtype, "kind", "O") in "biufc")
+    kind = getattr(getattr(value, "dtype", None), "kind", None)
+    return (kind in ("b", "i", "u", "f", "c") and hasattr(value, "__setitem__")
+            and not isinstance(value, Tensor))
 
 
 def parts(name, value, around=()):
@@ -81,9 +82,9 @@ def refuse_untrained(module, name, value, constructing):
         v, found, place = todo.pop()
         if isinstance(v, (Part, Parameter)):
             if not found and not _belongs(v, module):
-                raise TypeError(f"{who}: a {type(v).__name__} inside a {place} is not found and "
-                                "would not be trained; keep it in an attribute, a list, a tuple or "
-                                "a dict")
+                raise TypeError(f"{who}: a {type(v).__name__} inside a {place} is not found "
+                                "and would not be trained; keep it in an attribute, a list, a "
+                                "tuple or a dict")
         elif isinstance(v, Tensor):
             if found and constructing:
                 raise TypeError(f"{who}: a bare Tensor is neither trained nor saved; make it a "

@@ -262,6 +262,7 @@ class Sequential(Module):
     """One layer after the other: y = layerₙ(... layer₁(x)). Index and slice it like a list.
 
     A slice is a Sequential that shares the layers: D[:-1] gives the features before D's last layer.
+    The layers are the attributes named 0, 1, ...; others are parts that `forward` does not run.
     """
 
     def __init__(self, *layers):

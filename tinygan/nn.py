@@ -36,8 +36,9 @@ def normal_(module, std=0.02):
         p, last = getattr(owner, attribute), name.rpartition(".")[2]
         if isinstance(p, Parameter):
             centre = 1.0 if isinstance(owner, norms.Norm) and last == "weight" else 0.0
-            overwrite(p, np.zeros(p.shape) if last.startswith("bias")
+            values = (np.zeros(p.shape) if last.startswith("bias")
                       else rng("init").normal(centre, std, p.shape))
+            overwrite(p, values.astype(p.dtype))
     return module
 
 

@@ -22,7 +22,8 @@ def whole(layer, least=1, **setting):
     except TypeError:
         ok = False
     if not ok:
-        raise ValueError(f"{layer}: {name} must be an integer >= {least}, got {value!r}")
+        bound = f" >= {least}" if least > -math.inf else ""
+        raise ValueError(f"{layer}: {name} must be an integer{bound}, got {value!r}")
     return operator.index(value)
 
 
