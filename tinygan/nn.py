@@ -18,7 +18,7 @@ from .module import Module, Sequential, summary, watching
 from .norms import BatchNorm, InstanceNorm, LayerNorm
 from .randomness import rng
 from .recurrent import GRU
-from .settings import bias_of, images, number, plain, share, uniform, whole
+from .settings import bias_of, fraction, images, number, plain, uniform, whole
 
 __all__ = ["AvgPool2d", "BatchNorm", "Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "Flatten",
            "GRU", "InstanceNorm", "LayerNorm", "LeakyReLU", "Linear", "MaxPool2d", "Module",
@@ -172,7 +172,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p=0.5):
-        self.p = share("Dropout", p=p)
+        self.p = fraction("Dropout", p=p)
 
     def forward(self, x):
         if not self.training or self.p == 0:
@@ -270,7 +270,7 @@ class LeakyReLU(Module):
     """x where positive, slope · x elsewhere, 0 ≤ slope ≤ 1."""
 
     def __init__(self, slope=0.2):
-        self.slope = share("LeakyReLU", slope=slope)
+        self.slope = fraction("LeakyReLU", slope=slope)
 
     def forward(self, x):
         return ops.leaky_relu(x, slope=self.slope)

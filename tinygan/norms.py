@@ -7,7 +7,7 @@ import numpy as np
 from . import ops
 from .attributes import Parameter
 from .module import Module
-from .settings import images, number, plain, share, whole
+from .settings import fraction, images, number, plain, whole
 
 
 class Norm(Module):
@@ -49,7 +49,7 @@ class BatchNorm(Norm):
 
     def __init__(self, features, eps=1e-5, momentum=0.1):
         super().__init__(features, eps)
-        self.momentum = share("BatchNorm", momentum=momentum)
+        self.momentum = fraction("BatchNorm", momentum=momentum)
         self.running_mean = np.zeros(self.weight.shape, np.float32)
         self.running_var = np.ones(self.weight.shape, np.float32)
 

@@ -35,7 +35,8 @@ def number(layer, wanted, test, **setting):
     return float(value)
 
 
-def share(layer, **setting):
+def fraction(layer, **setting):
+    """The one setting as a float from 0 to 1, or a ValueError."""
     return number(layer, "in [0, 1]", lambda v: 0 <= v <= 1, **setting)
 
 
