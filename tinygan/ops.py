@@ -171,6 +171,9 @@ class _ArrayUfunc:
         return self if instance is None else None
 
     def __call__(self, tensor, ufunc, method, *args, **kwargs):
+        own = BY_NUMPY.get(ufunc)
+        if own is not None and method == "__call__" and not kwargs:
+            return own(*args)
         if method != "__call__" or kwargs.get("out") is not None:
             raise TypeError(f"np.{ufunc.__name__}: a Tensor is not changed in place, and enters no "
                             "array in place (write a = a + t, not a += t); reductions have ops of "

@@ -16,6 +16,7 @@ from .shortcuts import Definition
 
 _numbers = itertools.count()
 _recording = ContextVar("whether ops record on the tape", default=True)     # a matter of the thread
+NUMBERS = {int, float, bool}
 UNRECORDED = "computed within no_grad()"
 
 
@@ -188,14 +189,19 @@ class Op(Definition):
     def __call__(self, *args, **kwargs):
         if self.arity is None or len(args) > self.arity:
             args, kwargs = self._sorted(args, kwargs)
-        raw = [a._data if isinstance(a, Tensor) else a for a in args]
-        constants = [i for i, a in enumerate(raw) if a is args[i]]
-        if len(constants) == len(args):                 # no Tensor among them
+        raw, tensors, constants = [], False, False
+        for a in args:
+            if isinstance(a, Tensor):
+                a, tensors = a._data, True
+            elif type(a) not in NUMBERS:                # a plain number yields to the Tensor's type
+                constants = True
+            raw.append(a)
+        if not tensors:
             return self.compute(raw, kwargs)[0]
         if constants:
-            args = self._with_constants(args, constants)
-            raw = [a._data if isinstance(a, Tensor) else a for a in args]
-        y, saved = self.compute(raw, kwargs)
+            args, raw = self._with_constants(args)
+        y, saved = self.compute(raw, kwargs) if self.shortcuts else (
+            self.forward(*raw, **kwargs), None)
         if type(y) is not np.ndarray or y.dtype.kind != "f":
             y = _floats(self.name, y)                   # a sum over everything is a NumPy number
         out = Tensor.__new__(Tensor)                    # without the copy that __init__ makes
@@ -230,22 +236,25 @@ class Op(Definition):
                             f"{', '.join(kwargs) or 'nothing'} by name")
         return args, {**named, **kwargs}
 
-    def _with_constants(self, args, constants):
-        """The arguments, with every constant in the Tensors' type and as a copy of its own."""
-        types = {a._data.dtype for a in args if isinstance(a, Tensor)}
-        dtype = types.pop() if len(types) == 1 else np.result_type(*types)
-        args = list(args)
-        for i in constants:
-            a = args[i]
+    def _with_constants(self, args):
+        """The arguments and their arrays, every constant in the Tensors' type and copied."""
+        types = [a._data.dtype for a in args if isinstance(a, Tensor)]
+        dtype = types[0] if len(types) == 1 else np.result_type(*types)
+        args, raw = list(args), []
+        for i, a in enumerate(args):
+            if isinstance(a, Tensor):
+                raw.append(a._data)
+                continue
             if isinstance(a, np.generic):
-                a = a.item()                            # a plain number yields to the Tensor's type
-            elif isinstance(a, (list, tuple)):
-                a = np.asarray(a)
-            if hasattr(a, "dtype"):
-                numbers = a.dtype.kind in "fiu" and self.differentiable(i)
-                a = a.astype(dtype) if numbers else a.copy()
+                a = a.item()
+            elif type(a) not in NUMBERS:
+                a = np.asarray(a) if isinstance(a, (list, tuple)) else a
+                if hasattr(a, "dtype"):
+                    numbers = a.dtype.kind in "fiu" and self.differentiable(i)
+                    a = a.astype(dtype) if numbers else a.copy()
             args[i] = a
-        return args
+            raw.append(a)
+        return args, raw
 
     def __repr__(self):
         return f"<op {self.name}>"
