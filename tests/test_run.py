@@ -16,7 +16,7 @@ from tinygan.losses import LOSSES
 from tinygan.randomness import rng, seed
 from tinygan.run import Config, Run, generator_of
 
-FILES = {"config.json", "log.csv", "losses.png", "samples.png", "training.gif", "weights.npz"}
+FILES = {"config.json", "frames.npz", "log.csv", "losses.png", "samples.png", "training.gif", "weights.npz"}
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +260,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path, cheap, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         finish(a_run)
     assert signal.getsignal(signal.SIGINT) is before
-    assert os.listdir(tmp_path / "run") == ["config.json"]
+    assert set(os.listdir(tmp_path / "run")) == {"config.json", "weights.npz"}, "the beginning was saved"
 
 
 # ---- divergence -------------------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ def test_weights_that_turn_nan_in_the_last_step_are_not_saved(tmp_path, cheap, m
     at_step(monkeypatch, 4, spoil("d"))
     with pytest.raises(train.Diverged, match=r"step 4: not saving .*weights\.npz: discriminator/0\.weight holds NaN"):
         finish(Run.start(ring(), str(tmp_path / "run")))
-    assert not (tmp_path / "run" / "weights.npz").exists()
+    assert weights(tmp_path / "run")["game/steps"] == 0, "the beginning stays"
 
 
 def test_samples_that_turn_nan_are_noticed_before_they_are_drawn(tmp_path, cheap, monkeypatch):
@@ -378,16 +378,33 @@ def test_damaged_or_missing_weights_are_one_error_that_names_them(done, spoil):
             read(done.folder)
 
 
+ROW = {"step": 1, "d_loss": 1.0, "g_loss": 1.0, "seconds": 0.1}
+
+
 @pytest.mark.parametrize(
     "info",
     [
         {},
-        {"step": 1, "log": [], "seconds": 0.0},
-        {"step": 1, "log": [], "seconds": 0.0, "random": []},
-        {"step": 1, "log": [], "seconds": 0.0, "random": {"seed": 0, "generators": {"latent": {"state": 1}}}},
+        {"log": [], "seconds": None},
+        {"log": None, "seconds": 0.0},
+        {"log": {}, "seconds": 0.0},
+        {"log": "", "seconds": 0.0},
+        {"log": [1], "seconds": 0.0},
+        {"log": [{}], "seconds": 0.0},
+        {"log": [{**ROW, "d_loss": "1"}], "seconds": 0.0},
+        {"log": [{**ROW, "d_loss": float("nan")}], "seconds": 0.0},
+        {"log": [{**ROW, "step": 10 ** 400}], "seconds": 0.0},
+        {"log": [{**ROW, "step": True}], "seconds": 0.0},
+        {"log": [{**ROW, "step": 9}], "seconds": 0.0},
+        {"log": [{**ROW, "step": 2}, ROW], "seconds": 0.0},
+        {"log": [ROW, {**ROW, "step": 2, "more": 1.0}], "seconds": 0.0},
+        {"log": [], "seconds": -1},
+        {"log": [], "seconds": float("inf")},
+        {"log": [], "seconds": 0.0, "best": "high"},
     ],
+    ids=str,
 )
 def test_weights_that_no_run_saved_cannot_be_resumed(done, info):
-    checkpoint.save(done.path("weights.npz"), {k: v.state_dict() for k, v in done.gan.parts().items()}, info)
+    checkpoint.save(done.path("weights.npz"), done.gan.state_dict(), info)
     with pytest.raises(CheckpointError, match=r"weights\.npz: not saved by a run"):
         Run.resume(done.folder)

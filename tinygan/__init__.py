@@ -1,5 +1,8 @@
 """tinygan: a minimal, from-scratch GAN library to read, run and check."""
 
+from . import interruption  # first, for a Ctrl-C while the others are imported
+
+# isort: split
 from . import backend, conv, data, gradcheck, losses, metrics, models, nn, ops, optim, plot, train
 from .autograd import Op, Tensor, grad, no_grad, op
 from .backend import pick_device, to_device, to_host
@@ -8,6 +11,7 @@ from .randomness import Randomness, rng, seed
 __version__ = "0.1.0"
 
 __all__ = [
-    "Op", "Randomness", "Tensor", "backend", "conv", "data", "grad", "gradcheck", "losses", "metrics", "models", "nn", "no_grad",
-    "op", "ops", "optim", "pick_device", "plot", "rng", "seed", "to_device", "to_host", "train",
+    "Op", "Randomness", "Tensor", "backend", "conv", "data", "grad", "gradcheck", "interruption", "losses",
+    "metrics", "models", "nn", "no_grad", "op", "ops", "optim", "pick_device", "plot", "rng", "seed",
+    "to_device", "to_host", "train",
 ]

@@ -6,12 +6,15 @@ function. Blue always belongs to the discriminator and to what it takes for real
 """
 
 import math
+import os
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
+
+from .files import write_atomically
 
 # Blue and vermilion of Okabe and Ito's palette, which colour-blind readers can tell apart.
 BLUE, ORANGE, INK, GREY = "#0072B2", "#D55E00", "#333333", "#777777"
@@ -47,7 +50,7 @@ def to_grid(images, columns=None, pad=2):
 
 def save_image(path, array):
     """Write a uint8 array (H, W) or (H, W, 3) to path; its suffix sets the format, say .png."""
-    Image.fromarray(_pixels("save_image", array)).save(path)
+    _save(path, Image.fromarray(_pixels("save_image", array)))
 
 
 def save_gif(path, frames, seconds=6.0):
@@ -68,8 +71,16 @@ def save_gif(path, frames, seconds=6.0):
         images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     # GIF counts in hundredths of a second, and viewers slow down anything below two of them.
     each = max(20, round(100 * seconds / len(frames)) * 10)
-    images[0].save(path, save_all=True, append_images=images[1:], loop=0,
-                   duration=[each] * (len(frames) - 1) + [each + 1500])
+    _save(path, images[0], save_all=True, append_images=images[1:], loop=0,
+          duration=[each] * (len(frames) - 1) + [each + 1500])
+
+
+def _save(path, image, **options):
+    """Write an image so that others see the old file or the new one, never half of one."""
+    kind = Image.registered_extensions().get(os.path.splitext(path)[1].lower())
+    if kind is None:
+        raise ValueError(f"unknown file extension: {path}")
+    write_atomically(path, lambda file: image.save(file, kind, **options))
 
 
 def losses(log):
