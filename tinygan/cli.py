@@ -206,8 +206,6 @@ def run(argv):
         status, message = 2, e
     except (OSError, MemoryError) as e:                     # a full disk and the like
         status, message = 1, e
-    except KeyboardInterrupt as e:
-        status, message = getattr(e, "status", 130), "interrupted"
     print(f"tinygan {args.command}: {' '.join(str(message).split())}", file=sys.stderr)
     return status
 
@@ -218,13 +216,22 @@ def main(argv=None):
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")       # a name that the terminal cannot show stops nothing
-    with Handlers(stop):
-        try:
-            return run(argv)
-        finally:
+    try:
+        with Handlers(stop):
             try:
-                sys.stdout.flush()
-            except (OSError, ValueError):                       # Python would complain of it once more at the very end
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            except AttributeError:                              # no standard output at all
-                pass
+                return run(argv)
+            finally:
+                _flush()
+    except KeyboardInterrupt as e:                          # at any moment outside the training itself
+        print("tinygan: interrupted", file=sys.stderr)
+        return getattr(e, "status", 130)
+
+
+def _flush():
+    """Bring the output out now: of a reader that has gone, Python would complain at the very end."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except AttributeError:                                  # no standard output at all
+        pass

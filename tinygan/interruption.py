@@ -4,7 +4,7 @@
     before and after training     raise `Stopped`, so that files and locks are tidied up on the way out
     while training                finish the step and save (`Interruption`)
 
-A signal that the user told the system to ignore stays ignored, as after `nohup`. Handlers can only be set in a program's main
+After `nohup` a hang-up stays ignored. Handlers can only be set in a program's main
 thread; a run in another thread goes on without.
 """
 
@@ -33,7 +33,9 @@ class Handlers:
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                if signal.getsignal(number) not in (signal.SIG_IGN, None):          # None: not set from Python
+                before = signal.getsignal(number)
+                ignored = before == signal.SIG_IGN and number != signal.SIGINT
+                if before is not None and not ignored:          # None: something else than Python has set it
                     self.before[number] = signal.signal(number, self.handler)
         return self
 
