@@ -174,6 +174,62 @@ def test_a_signal_to_the_command_saves_and_exits(here, number, status):
     assert cli.main(["sample", str(here / "run"), "--out", str(here / "grid.png"), "--n", "4"]) == 0
 
 
+def test_a_reader_that_goes_away_as_head_does_costs_nothing(here):
+    """`tinygan train | head -1`: the pipe closes after one line. Saved, no traceback, and the run can go on."""
+    process = python("-m", "tinygan", "train", *"--data ring --steps 300 --width 4 --batch-size 4 --out run".split(), cwd=here)
+    process.stdout.readline()
+    process.stdout.close()
+    err = process.stderr.read()
+    assert process.wait(60) == 141 and one_line(err), err
+    assert err.startswith("tinygan: output failed (BrokenPipeError): stopped at step ")
+    assert err.endswith("go on with: tinygan train --resume run\n")
+    out, err = python("-m", "tinygan", "train", "--resume", "run", cwd=here).communicate(timeout=120)
+    assert "done in" in out and err == ""
+
+
+@pytest.mark.parametrize("args", [["info"], ["--help"]])
+def test_other_commands_do_not_complain_of_a_closed_pipe(here, args):
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.Popen([sys.executable, "-m", "tinygan", *args], stdout=write, stderr=subprocess.PIPE, cwd=here,
+                               env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+    os.close(write)
+    assert process.communicate(timeout=60)[1] == b""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_python_imports_is_one_line(here, number):
+    """A module that the command imports sends it."""
+    (here / "tqdm.py").write_text(f"import os; os.kill(os.getpid(), {int(number)})")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(here), *sys.path]))}
+    found = subprocess.run([sys.executable, "-m", "tinygan", "info"], cwd=here, env=env, capture_output=True, text=True)
+    assert (found.returncode, found.stdout, found.stderr) == (128 + number, "", "tinygan: interrupted\n")
+
+
+def test_importing_the_library_sets_no_handlers(here):
+    code = "import signal; a = signal.getsignal(2), signal.getsignal(15); import tinygan; print(a == (signal.getsignal(2), " \
+           "signal.getsignal(15)))"
+    assert python("-c", code, cwd=here).communicate(timeout=60) == ("True\n", "")
+
+
+def test_a_signal_before_the_training_is_one_line(tinygan, monkeypatch):
+    monkeypatch.setattr(data, "digits", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    assert tinygan("train") == (143, "", "tinygan: interrupted\n")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_keep_keeps_checkpoints_and_the_best(tinygan, cheap, monkeypatch):
+    monkeypatch.setattr("tinygan.run.PERIOD", -1)
+    assert tinygan("train", "--data", "ring", *TINY, "--steps", 5, "--keep", 3, "--out", "run")[0] == 0
+    assert {n for n in os.listdir("run") if n.endswith(".npz")} == {
+        "weights.npz", "weights-4.npz", "weights-3.npz", "best.npz", "frames.npz"}
+    with open("run/config.json") as file:
+        assert json.load(file)["keep"] == 3
+    assert tinygan("train", "--data", "ring", *TINY, "--force", "--out", "run")[0] == 0
+    assert {n for n in os.listdir("run") if n.endswith(".npz")} == {"weights.npz", "frames.npz"}
+
+
 def test_a_run_that_diverges_exits_1_with_one_line(tinygan, cheap, monkeypatch):
     def nan(d_fake):
         return d_fake.mean() * np.float32(np.nan)
@@ -255,6 +311,21 @@ def test_sample_gives_the_first_ones_of_a_larger_draw(tinygan, digits_run):
     assert tinygan("sample", digits_run, "--n", 300, "--out", "many.png")[1].startswith("300 samples")
     tinygan("sample", digits_run, "--n", 2, "--out", "two.png")
     np.testing.assert_array_equal(picture("many.png")[:58, :118], picture("two.png")[:58, :118])
+
+
+def test_sample_replaces_a_link_and_leaves_the_old_picture_on_a_full_disk(tinygan, here, digits_run, monkeypatch):
+    tinygan("sample", digits_run, "--n", 2, "--out", "old.png")
+    (here / "a.png").symlink_to("old.png")
+    before = (here / "old.png").read_bytes()
+    assert tinygan("sample", digits_run, "--n", 4, "--out", "a.png")[0] == 0
+    assert not (here / "a.png").is_symlink() and (here / "old.png").read_bytes() == before
+
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    status, _, err = tinygan("sample", digits_run, "--n", 9, "--out", "old.png")
+    assert status == 1 and one_line(err) and (here / "old.png").read_bytes() == before
 
 
 def test_interpolate_walks_along_each_row(tinygan, digits_run):
@@ -356,6 +427,17 @@ def test_help_of_train_shows_every_default(tinygan):
     (["train", "--device", "tpu"], "--device: invalid choice: 'tpu'"),
     (["train", "--device", "gpu"], "no usable GPU .*pip install cupy-cuda13x"),
     (["train", "--resume", "none"], "none holds no run"),
+    (["train", "--resume", ""], "--resume: expected a path, got an empty text"),
+    (["train", "--out", ""], "--out: expected a path, got an empty text"),
+    (["train", "--resume", "none", "--lr", "0.1"], "--lr: not with --resume, as the run in none keeps its own options"),
+    (["train", "--resume", "none", "--data", "digits", "--batch-size", "5", "--seed", "0", "--grey"],
+     "--data, --batch-size, --grey, --seed: not with --resume"),
+    (["train", "--resume", "none", "--out", "other", "--force"], "--out, --force: not with --resume"),
+    (["train", "--width", "100000"], "--width: expected an integer >= 1 and <= 8192"),
+    (["train", "--keep", "0"], "--keep: expected an integer >= 1"),
+    (["sample", ""], "expected a path, got an empty text"),
+    (["sample", "none", "--out", ""], "--out: expected a path, got an empty text"),
+    (["export", "none"], "--out"),
     (["train", "--out", "file"], "file"),
     (["train", "--out", "file/run"], "file/run"),
     (["train", "--out", "/proc/run"], "/proc/run"),
@@ -382,11 +464,13 @@ def test_bad_options_are_one_line_and_exit_status_2(tinygan, cheap, here, args, 
         (["--out", "none/grid.png"], "none/grid.png"),
         (["--out", "file/grid.png"], "file/grid.png"),
         (["--out", "grid.xyz"], "xyz"),
-        (["--out", "."], "unknown file extension|Is a directory|'.'"),
+        (["--out", "null.png"], "null.png: not a regular file, so it is not replaced"),
+        (["--out", "."], "unknown file extension|not a regular file"),
     ],
 )
 def test_pictures_that_cannot_be_written_are_one_line_and_exit_status_2(tinygan, here, digits_run, args, words):
     (here / "file").write_text("in the way")
+    (here / "null.png").symlink_to(os.devnull)
     status, out, err = tinygan("sample", digits_run, "--n", 2, *args)
     assert (status, out) == (2, "") and one_line(err) and re.search(words, err), err
 

@@ -9,6 +9,7 @@ import json
 import numpy as np
 
 from .checkpoint import CheckpointError, write_atomically
+from .files import open_regular
 from .saved import build_for, config_of, generator_of
 
 PARTS = ("average", "generator", "discriminator")
@@ -40,6 +41,7 @@ def load(path, device="cpu"):
     for anything else."""
     package = _package()
     try:
+        open_regular(path).close()              # no pipe, no device
         with package.safe_open(path, framework="numpy") as file:
             values = json.loads((file.metadata() or {})["tinygan"])
             part = values.pop("part")

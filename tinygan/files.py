@@ -87,7 +87,7 @@ def write_atomically(path, write):
         os.replace(temporary, path)
     except BaseException as e:                      # also Ctrl-C, which may come just after the renaming
         if getattr(e, "filename", None) == temporary:
-            e.filename, e.filename2 = shown, None
+            e.filename = os.fspath(shown)
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
@@ -196,7 +196,7 @@ class Lock:
             with open_regular(self.path) as file:
                 owner = json.loads(file.read(1000))
             text = f"process {int(owner['pid'])} on {str(owner['host'])[:100]}"
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             owner, text = {}, "another process"
         return owner, f"{self.folder} is in use by {text}: wait until it has ended, or choose another folder (--out)"
 
