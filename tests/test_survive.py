@@ -67,6 +67,11 @@ def command(folder):
     return cli.main(["train", *(OPTIONS if new else []), "--out" if new else "--resume", folder])
 
 
+def finish(folder):
+    """Start the run, or go on with it, to its end: the exit status."""
+    return ended(fork(lambda: command(folder)))
+
+
 def contents(folder):
     """What two runs of one seed have in common, as one dict of bytes and lists."""
     result = {}
@@ -90,7 +95,7 @@ def assert_same(found, expected):
 def whole(tmp_path, quick):
     """(contents of an uninterrupted run, how many seconds it took)"""
     begin = time.monotonic()
-    assert ended(fork(lambda: command(str(tmp_path / "whole")))) == 0
+    assert finish(str(tmp_path / "whole")) == 0
     return contents(tmp_path / "whole"), time.monotonic() - begin
 
 
@@ -118,7 +123,7 @@ def test_killed_at_any_moment_a_run_goes_on_to_the_very_same_files(tmp_path, who
         statuses = stop_again_and_again(folder, signal.SIGKILL, duration, rng, 5)
         assert set(statuses) <= {0, -signal.SIGKILL}
         killed += statuses.count(-signal.SIGKILL)
-        assert ended(fork(lambda: command(folder))) == 0
+        assert finish(folder) == 0
         assert_same(contents(folder), expected)
         assert set(os.listdir(folder)) == {"config.json", "frames.npz", "log.csv", "losses.png", "samples.png",
                                            "training.gif", "weights.npz"}, "no lock, no temporary file"
@@ -136,7 +141,7 @@ def test_stopped_by_a_signal_at_any_moment_a_run_goes_on_to_the_very_same_files(
         stopped += len(statuses)
         # -number: before the command had set its handlers
         assert set(statuses) <= {0, 128 + number, -number}
-        assert ended(fork(lambda: command(folder))) == 0
+        assert finish(folder) == 0
         assert_same(contents(folder), expected)
         assert "lock" not in os.listdir(folder)
 

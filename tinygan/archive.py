@@ -1,11 +1,13 @@
-"""Reading the `.npz` file of a stranger: nothing is believed, and what cannot be right is refused before memory is spent on it.
+"""Reading the `.npz` file of a stranger: nothing is believed, and what cannot be right is refused
+before memory is spent on it.
 
 An .npz file is a zip archive of .npy files. `np.savez` lays it out in the simplest way:
 
     member 0 | member 1 | ... | directory: one entry per member | end: where the directory is
 
-and each member is a local header, a .npy header (type and shape as text) and the numbers. Only this layout is read: members
-stored as they are, one after the other, without gaps, comments or encryption. So a small file cannot unfold to a large one.
+and each member is a local header, a .npy header (type and shape as text) and the numbers. Only this
+layout is read: members stored as they are, one after the other, without gaps, comments or
+encryption. So a small file cannot unfold to a large one.
 """
 
 import math
@@ -41,9 +43,11 @@ class Member(NamedTuple):
 
 
 class Archive:
-    """An open .npz file. `members` {name: Member} comes from the headers; `read(name)` reads one array. Close it, or use `with`.
+    """An open .npz file. `members` {name: Member} comes from the headers; `read(name)` reads one
+    array. Close it, or use `with`.
 
-    Raises ValueError for everything that `np.savez` does not write, OSError if the file cannot be read.
+    Raises ValueError for everything that `np.savez` does not write, OSError if the file cannot be
+    read.
     """
 
     def __init__(self, path):
@@ -82,23 +86,28 @@ class Archive:
 
     def _directory(self):
         """(number of members, the directory's bytes, where it starts)"""
-        kind, disk, first, here, count, size, start, comment = END.unpack(self._bytes(self.size - END.size, END.size))
-        if kind != b"PK\5\6" or disk or first or here != count or comment or start + size + END.size != self.size:
+        end = self._bytes(self.size - END.size, END.size)
+        kind, disk, first, here, count, size, start, comment = END.unpack(end)
+        whole = start + size + END.size == self.size and here == count
+        if kind != b"PK\5\6" or disk or first or comment or not whole:
             raise ValueError("no zip archive ends here")
         if not 0 < count <= MEMBERS or size > 1000 * count:
             raise ValueError(f"{count} members with a directory of {size} bytes")
         return count, self._bytes(start, size), start
 
     def _member(self, directory, position):
-        """The first entry of the directory, whose member must start at `position`: (name, Member, other entries, its end)."""
+        """The first entry of the directory, whose member must start at `position`: (name, Member,
+        other entries, its end)."""
         if len(directory) < ENTRY.size:
             raise ValueError("the directory is cut")
         (kind, _, _, flags, method, _, _, crc, packed, size, length, extra, comment, disk, _, _,
          start) = ENTRY.unpack_from(directory)
         name = directory[ENTRY.size:ENTRY.size + length]
         if method:
-            raise ValueError("its members are compressed; save with np.savez, not with np.savez_compressed")
-        if kind != b"PK\1\2" or flags & ~0x800 or packed != size or extra or comment or disk or start != position:
+            raise ValueError("its members are compressed; save with np.savez, "
+                             "not with np.savez_compressed")
+        plain = not (flags & ~0x800 or extra or comment or disk)
+        if kind != b"PK\1\2" or not plain or packed != size or start != position:
             raise ValueError("a member that np.savez does not write")
         if not name.endswith(b".npy") or not name.decode("utf-8").isprintable():
             raise ValueError(f"a member called {name[:60]!r}")
@@ -107,13 +116,16 @@ class Archive:
                 directory[ENTRY.size + length:], start + size)
 
     def _local_header(self, position, name, flags, crc, size):
-        """Check that a member's own header agrees with the directory. Returns where its contents start."""
-        kind, _, found, method, _, _, check, packed, whole, length, extra = LOCAL.unpack(self._bytes(position, LOCAL.size))
+        """Check that a member's own header agrees with the directory. Returns where its contents
+        start."""
+        header = self._bytes(position, LOCAL.size)
+        kind, _, found, method, _, _, check, packed, whole, length, extra = LOCAL.unpack(header)
         rest = self._bytes(position + LOCAL.size, length + extra)
-        if extra == 20:                             # sizes of 64 bits, which np.savez always writes here
-            number, bytes_, whole, packed = struct.unpack("<HHQQ", rest[length:])
-            extra = 0 if (number, bytes_) == (1, 16) else extra
-        if (kind, found, method, check, packed, whole, rest[:length], extra) != (b"PK\3\4", flags, 0, crc, size, size, name, 0):
+        if extra == 20:                 # sizes of 64 bits, which np.savez always writes here
+            number, length_, whole, packed = struct.unpack("<HHQQ", rest[length:])
+            extra = 0 if (number, length_) == (1, 16) else extra
+        expected = (b"PK\3\4", flags, 0, crc, size, size, name, 0)
+        if (kind, found, method, check, packed, whole, rest[:length], extra) != expected:
             raise ValueError(f"the header of {name[:60]!r} differs from the directory")
         return position + LOCAL.size + len(rest)
 
@@ -122,8 +134,9 @@ class Archive:
         magic = self._bytes(start, min(size, 10))
         if len(magic) < 10 or magic[:8] != b"\x93NUMPY\1\0":
             raise ValueError("a member that is no .npy file of version 1")
-        header = magic + self._bytes(start + 10, min(int.from_bytes(magic[8:], "little"), size - 10))
-        found = NPY.fullmatch(header[10:]) if len(header) < 2000 else None
+        length = int.from_bytes(magic[8:], "little")
+        header = magic + self._bytes(start + 10, min(length, size - 10))
+        found = NPY.fullmatch(header[10:]) if length < 2000 else None
         if found is None:
             raise ValueError("a .npy header that np.save does not write for plain numbers or text")
         try:
@@ -135,7 +148,8 @@ class Archive:
             raise ValueError(f"a shape {shape} of {dtype} in {size - len(header)} bytes")
         if dtype.kind == "U" and size > TEXT:
             raise ValueError(f"a text of {size:,} bytes")
-        return Member(dtype, shape, "F" if found[2] == b"True" else "C", start + len(header), size - len(header), header, crc)
+        order = "F" if found[2] == b"True" else "C"
+        return Member(dtype, shape, order, start + len(header), size - len(header), header, crc)
 
     def read(self, name):
         """The array of this name; ValueError if its bytes are not those that were written."""

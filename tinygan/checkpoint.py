@@ -1,6 +1,8 @@
-"""Saving and loading: one `.npz` of plain arrays and a line of JSON, no pickle, so that opening a stranger's file runs nothing.
+"""Saving and loading: one `.npz` of plain arrays and a line of JSON, no pickle, so that opening a
+stranger's file runs nothing.
 
-A file is replaced as a whole or not at all (files.py), and refused from its headers if it cannot be right (archive.py).
+A file is replaced as a whole or not at all (files.py), and refused from its headers if it cannot be
+right (archive.py).
 """
 
 import contextlib
@@ -15,10 +17,18 @@ __all__ = ["Checkpoint", "CheckpointError", "load", "restore", "save", "write_at
 
 FORMAT = "tinygan 2"
 MOST = 10 ** 12             # what no count of steps reaches
+FOREIGN = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+           RecursionError, MemoryError)         # what a damaged or foreign file can raise
 
 
 class CheckpointError(ValueError):
-    """A file that is missing, damaged, foreign, or made for other networks; the message says which file and what is wrong."""
+    """A file that is missing, damaged, foreign, or made for other networks; the message says which
+    file and what is wrong."""
+
+
+def reason(error):
+    """An exception as part of a line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 @contextlib.contextmanager
@@ -30,17 +40,19 @@ def _naming(path):
         raise
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, MemoryError) as e:
-        reason = " ".join(str(e).split())[:300]
-        raise CheckpointError(f"{path}: not a tinygan checkpoint, or damaged ({type(e).__name__}: {reason})") from None
+    except FOREIGN as e:
+        problem = f"not a tinygan checkpoint, or damaged ({reason(e)})"
+        raise CheckpointError(f"{path}: {problem}") from None
 
 
 def save(path, parts, info):
     """Write {part: {name: array}} and `info` (anything JSON can hold) to one .npz file.
 
-    Raises ValueError, and leaves the file that is there, if an array holds a NaN or infinity: the last good checkpoint stays.
+    Raises ValueError, and leaves the file that is there, if an array holds a NaN or infinity: the
+    last good checkpoint stays.
     """
-    arrays = {f"{part}/{name}": np.asarray(a) for part, state in parts.items() for name, a in state.items()}
+    arrays = {f"{part}/{name}": np.asarray(a)
+              for part, state in parts.items() for name, a in state.items()}
     for name, a in arrays.items():
         if a.dtype.kind == "f" and not np.isfinite(a).all():
             raise ValueError(f"not saving {path}: {name} holds NaN or infinity")
@@ -49,9 +61,11 @@ def save(path, parts, info):
 
 
 class Checkpoint:
-    """A file made by `save`, open for reading, of which only the headers and `info` are read at first. Use it with `with`.
+    """A file made by `save`, open for reading, of which only the headers and `info` are read at
+    first. Use it with `with`.
 
-    `shapes` is {part: {name: shape}}, `size` the length of the file. Everything here raises `CheckpointError`.
+    `shapes` is {part: {name: shape}}, `size` the length of the file. Everything here raises
+    `CheckpointError`.
     """
 
     def __init__(self, path):
@@ -72,8 +86,10 @@ class Checkpoint:
         self.info = json.loads(str(self.archive.read("info")))
         found = self.info.get("format") if isinstance(self.info, dict) else self.info
         if found != FORMAT:
-            older = "; it is of an older tinygan, so train this run again (--force)" if found == "tinygan 1" else ""
-            raise CheckpointError(f"{self.path}: expected format {FORMAT!r}, found {str(found)[:60]!r}{older}")
+            advice = ("; it is of an older tinygan, so train this run again (--force)"
+                      if found == "tinygan 1" else "")
+            raise CheckpointError(f"{self.path}: expected format {FORMAT!r}, "
+                                  f"found {str(found)[:60]!r}{advice}")
         self.shapes, self.dtypes = {}, {}
         for name, member in members.items():
             part, _, key = name.partition("/")
@@ -87,7 +103,8 @@ class Checkpoint:
         self.archive.file.close()
 
     def parts(self):
-        """All arrays: {part: {name: array}}. Numbers that are not finite and counts below 0 are refused."""
+        """All arrays: {part: {name: array}}. Numbers that are not finite and counts below 0 are
+        refused."""
         parts = {}
         with _naming(self.path):
             for part, shapes in self.shapes.items():
@@ -109,7 +126,8 @@ class Checkpoint:
         """
         wanted = target.state_dict()
         if self.shapes.keys() != wanted.keys():
-            raise CheckpointError(f"{self.path}: expected the parts {sorted(wanted)}, found {sorted(self.shapes)[:20]}")
+            raise CheckpointError(f"{self.path}: expected the parts {sorted(wanted)}, "
+                                  f"found {sorted(self.shapes)[:20]}")
         for part, state in wanted.items():
             problem = _difference(state, self.shapes[part], self.dtypes[part])
             if problem:
@@ -118,7 +136,8 @@ class Checkpoint:
 
 
 def _difference(state, shapes, dtypes):
-    """What tells the arrays of a state from the shapes and types of a part, or None. Texts may have any length."""
+    """What tells the arrays of a state from the shapes and types of a part, or None. Texts may have
+    any length."""
     missing, unexpected = sorted(state.keys() - shapes.keys()), sorted(shapes.keys() - state.keys())
     if missing or unexpected:
         return f"missing {missing[:10]}, unexpected {[name[:60] for name in unexpected[:10]]}"
@@ -137,8 +156,9 @@ def load(path):
 
 
 def restore(path, parts, target):
-    """Hand the parts of a loaded checkpoint to an object with `load_state_dict`, such as a GAN, or raise `CheckpointError`."""
+    """Hand the parts of a loaded checkpoint to an object with `load_state_dict`, such as a GAN, or
+    raise `CheckpointError`."""
     try:
         target.load_state_dict(parts)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError) as e:
+    except FOREIGN as e:
         raise CheckpointError(f"{path}: {' '.join(str(e).split())[:300]}") from None

@@ -1,14 +1,14 @@
-"""Weights as a `.safetensors` file, which other programs read too. Needs the package of that name (the extra `safetensors`).
+"""Weights as a `.safetensors` file, which other programs read too. Needs the package of that name
+(the extra `safetensors`).
 
 The file's metadata hold the run's options, so that `tinygan sample` can build the generator again.
 """
 
-import dataclasses
 import json
 
 import numpy as np
 
-from .checkpoint import CheckpointError, write_atomically
+from .checkpoint import CheckpointError, reason, write_atomically
 from .files import open_regular
 from .saved import build_for, config_of, generator_of
 
@@ -24,21 +24,22 @@ def _package():
 
 
 def save(folder, path, part="average"):
-    """Write one network of the run in `folder` to `path`: "average" (of the generator's weights), "generator", "discriminator"."""
+    """Write one network of the run in `folder` to `path`: "average" (of the generator's weights),
+    "generator", "discriminator"."""
     package = _package()
     gan, config, shape = generator_of(folder)
     state = gan.state_dict()
     if part not in PARTS or part not in state:
-        raise ValueError(f"export: expected a part of {', '.join(p for p in PARTS if p in state)}, got {part!r}")
+        known = ", ".join(p for p in PARTS if p in state)
+        raise ValueError(f"export: expected a part of {known}, got {part!r}")
     arrays = {name: np.ascontiguousarray(a) for name, a in state[part].items() if name != "steps"}
-    options = {k: v for k, v in dataclasses.asdict(config).items() if v is not None}
-    text = json.dumps({**options, "shape": shape, "part": part})
+    text = json.dumps({**config.options(), "shape": shape, "part": part})
     write_atomically(path, lambda file: file.write(package.numpy.save(arrays, {"tinygan": text})))
 
 
 def load(path, device="cpu"):
-    """(GAN, Config, shape) with the generator from a file made by `save`; the discriminator is untrained. `CheckpointError`
-    for anything else."""
+    """(GAN, Config, shape) with the generator from a file made by `save`; the discriminator is
+    untrained. `CheckpointError` for anything else."""
     package = _package()
     try:
         open_regular(path).close()              # no pipe, no device
@@ -60,6 +61,5 @@ def load(path, device="cpu"):
             raise ValueError("weights that are NaN or infinite")
         gan.load_state_dict(state)
     except Exception as e:              # the package has exceptions of its own
-        reason = " ".join(str(e).split())[:300]
-        raise CheckpointError(f"{path}: not a generator of tinygan export ({type(e).__name__}: {reason})") from None
+        raise CheckpointError(f"{path}: not a generator of tinygan export ({reason(e)})") from None
     return gan, config, shape

@@ -1,7 +1,8 @@
 """Files that are whole at every moment, and folders that one process writes at a time.
 
-A process can be killed between any two instructions, and a disk can fill up in the middle of a file. So a file is written beside
-its place under a temporary name, flushed to the disk, and only then renamed, which the system does in one go.
+A process can be killed between any two instructions, and a disk can fill up in the middle of a
+file. So a file is written beside its place under a temporary name, flushed to the disk, and only
+then renamed, which the system does in one go.
 """
 
 import contextlib
@@ -19,11 +20,12 @@ except ImportError:             # Windows
     fcntl = None
 
 
-# ------------------------------------------------------------------------------------------------ processes
+# ---------------------------------------------------------------------------------------- processes
 
 
 def _began(pid):
-    """When a process began, as /proc tells it, or "": a number that tells it from a later process with the same pid."""
+    """When a process began, as /proc tells it, or "": a number that tells it from a later process
+    with the same pid."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[19].decode()
@@ -36,10 +38,18 @@ def _me():
     return {"pid": os.getpid(), "began": _began(os.getpid()), "host": socket.gethostname()}
 
 
+def _short(host):
+    """The name of a machine as eight hexadecimal digits, for use in names of files."""
+    return f"{zlib.crc32(host.encode()):08x}"
+
+
 def _is_gone(process):
-    """Whether a process as `_me` describes it has certainly ended. One on another machine, or on Windows, may still run."""
+    """Whether a process as `_me` describes it has certainly ended. One on another machine, or on
+    Windows, may still run."""
     pid = process.get("pid")
-    if process.get("host") != socket.gethostname() or type(pid) is not int or not 0 < pid < 2 ** 31 or os.name == "nt":
+    if process.get("host") != socket.gethostname() or os.name == "nt":
+        return False
+    if type(pid) is not int or not 0 < pid < 2 ** 31:
         return False
     try:
         os.kill(pid, 0)                             # asks whether it exists, and sends nothing
@@ -50,11 +60,12 @@ def _is_gone(process):
     return _began(pid) != process.get("began")
 
 
-# ------------------------------------------------------------------------------------------------ reading and writing
+# ---------------------------------------------------------------------------------------- contents
 
 
 def open_regular(path):
-    """Open a file for reading in binary. ValueError for a pipe, a device or a folder, which are not even opened."""
+    """Open a file for reading in binary. ValueError for a pipe, a device or a folder, which are not
+    even opened."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError("not a regular file")
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -66,17 +77,18 @@ def open_regular(path):
 
 
 def write_atomically(path, write):
-    """Replace the file at `path` by what write(file) writes: others see the old file or the new one, never half of one.
+    """Replace the file at `path` by what write(file) writes: others see the old file or the new
+    one, never half of one.
 
-    A symbolic link is replaced, not followed. ValueError if `path` leads to a folder, a device or a pipe; OSError, and the old
-    file stays, if writing fails.
+    A symbolic link is replaced, not followed. ValueError if `path` leads to a folder, a device or a
+    pipe; OSError, and the old file stays, if writing fails.
     """
     shown, path = path, os.path.abspath(path)
     if os.path.exists(path) and not os.path.isfile(path):
         raise ValueError(f"{shown}: not a regular file, so it is not replaced")
     folder, name = os.path.split(path)
     me = _me()
-    mark = f"{zlib.crc32(me['host'].encode()):08x}-{me['pid']}-{me['began'] or 0}-{os.urandom(4).hex()}"
+    mark = f"{_short(me['host'])}-{me['pid']}-{me['began'] or 0}-{os.urandom(4).hex()}"
     temporary = os.path.join(folder, f".{name[:100]}.{mark}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
@@ -85,7 +97,7 @@ def write_atomically(path, write):
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException as e:                      # also Ctrl-C, which may come just after the renaming
+    except BaseException as e:          # also Ctrl-C, which may come just after the renaming
         if getattr(e, "filename", None) == temporary:
             e.filename = os.fspath(shown)
         with contextlib.suppress(OSError):
@@ -95,7 +107,8 @@ def write_atomically(path, write):
 
 
 def keep_copy(path, copy):
-    """Give the file at `path` a second name, unless that is taken: a link, or a copy where the file system has no links."""
+    """Give the file at `path` a second name, unless that is taken: a link, or a copy where the file
+    system has no links."""
     try:
         os.link(path, copy)
     except (FileExistsError, FileNotFoundError):
@@ -106,7 +119,8 @@ def keep_copy(path, copy):
 
 
 def _sync(folder):
-    """Bring the renaming itself to the disk, where the system can do that: Windows and some file systems cannot."""
+    """Bring the renaming itself to the disk, where the system can do that: Windows and some file
+    systems cannot."""
     with contextlib.suppress(OSError, AttributeError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -116,18 +130,19 @@ def _sync(folder):
 
 
 def remove_stale(folder):
-    """Delete the temporary files that `write_atomically` could not delete because its process was killed."""
-    host = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+    """Delete the temporary files that `write_atomically` could not delete because its process was
+    killed."""
+    host = socket.gethostname()
     for name in os.listdir(folder):
         mark = re.fullmatch(r"\..+\.([0-9a-f]{8})-(\d{1,10})-(\d+)-[0-9a-f]{8}\.tmp", name)
-        if mark and mark[1] == host:
-            writer = {"pid": int(mark[2]), "began": mark[3].removeprefix("0"), "host": socket.gethostname()}
-            if _is_gone(writer):
+        if mark and mark[1] == _short(host):
+            began = "" if mark[3] == "0" else mark[3]
+            if _is_gone({"pid": int(mark[2]), "began": began, "host": host}):
                 with contextlib.suppress(OSError):
                     os.unlink(os.path.join(folder, name))
 
 
-# ------------------------------------------------------------------------------------------------ locks
+# ---------------------------------------------------------------------------------------- locks
 
 
 class Locked(ValueError):
@@ -137,14 +152,16 @@ class Locked(ValueError):
 class Lock:
     """The right to write a folder, held by one `Lock` at a time.
 
-    The file `lock` in the folder says who holds it: process, host, and when the process began. The system itself locks that file
-    (`flock`), and frees it when the process ends, however it ends; so what a killed process leaves is taken over at once. On a
-    file system that cannot do this the contents decide: a process that has ended, or whose pid has gone to another one since, holds
+    The file `lock` in the folder says who holds it: process, host, and when the process began. The
+    system itself locks that file (`flock`), and frees it when the process ends, however it ends; so
+    what a killed process leaves is taken over at once. On a file system that cannot do this the
+    contents decide: a process that has ended, or whose pid has gone to another one since, holds
     nothing.
     """
 
     def __init__(self, folder):
-        self.folder, self.path, self.handle = folder, os.path.join(os.path.abspath(folder), "lock"), None
+        self.folder, self.handle = folder, None
+        self.path = os.path.join(os.path.abspath(folder), "lock")
 
     def take(self):
         """Take the lock unless this object holds it already. Raises `Locked`."""
@@ -160,7 +177,7 @@ class Lock:
                 os.close(handle)
                 os.unlink(self.path)
                 raise
-            # Whoever held it until now may have deleted the file after it was opened here; then it locks nobody out.
+            # Whoever held it until now may have deleted the file after it was opened here.
             if self._is_at_path(handle):
                 self.handle = handle
             else:
@@ -198,7 +215,8 @@ class Lock:
             text = f"process {int(owner['pid'])} on {str(owner['host'])[:100]}"
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             owner, text = {}, "another process"
-        return owner, f"{self.folder} is in use by {text}: wait until it has ended, or choose another folder (--out)"
+        return owner, (f"{self.folder} is in use by {text}: wait until it has ended, or choose "
+                       "another folder (--out)")
 
     def _is_at_path(self, handle):
         try:
@@ -207,16 +225,22 @@ class Lock:
             return False
 
     def held(self):
-        """Whether this object holds the lock of what is the folder now: it may have been deleted or moved away."""
+        """Whether this object holds the lock of what is the folder now: it may have been deleted or
+        moved away."""
         return self.handle is not None and self._is_at_path(self.handle)
 
     def release(self):
         """Give it back; nothing happens if it is not held."""
         handle, self.handle = self.handle, None
         if handle is not None:
-            if self._is_at_path(handle):
+            mine = self._is_at_path(handle)
+            # While it is locked, so that the next owner's file is safe; Windows deletes no open file.
+            if os.name == "nt":
+                os.close(handle)
+            if mine:
                 with contextlib.suppress(OSError):
                     os.unlink(self.path)
-            os.close(handle)
+            if os.name != "nt":
+                os.close(handle)
 
     __del__ = release

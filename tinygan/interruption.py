@@ -1,11 +1,12 @@
-"""Ctrl-C (SIGINT), SIGTERM and the hang-up of a terminal (SIGHUP): what they do at each moment of the command.
+"""Ctrl-C (SIGINT), SIGTERM and the hang-up of a terminal (SIGHUP): what they do at each moment of
+the command.
 
     while Python imports          say "interrupted" and leave: nothing has begun
-    before and after training     raise `Stopped`, so that files and locks are tidied up on the way out
+    before and after training     raise `Stopped`, so that files and locks are tidied up
     while training                finish the step and save (`Interruption`)
 
-After `nohup` a hang-up stays ignored. Handlers can only be set in a program's main
-thread; a run in another thread goes on without.
+After `nohup` a hang-up stays ignored. Handlers can only be set in a program's main thread; a run in
+another thread goes on without.
 """
 
 import os
@@ -13,7 +14,8 @@ import signal
 import sys
 import threading
 
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]      # no SIGHUP on Windows
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
+           if hasattr(signal, name)]            # Windows has no SIGHUP
 
 
 class Stopped(KeyboardInterrupt):
@@ -35,7 +37,7 @@ class Handlers:
             for number in SIGNALS:
                 before = signal.getsignal(number)
                 ignored = before == signal.SIG_IGN and number != signal.SIGINT
-                if before is not None and not ignored:          # None: something else than Python has set it
+                if before is not None and not ignored:      # None: something else has set it
                     self.before[number] = signal.signal(number, self.handler)
         return self
 
@@ -45,7 +47,8 @@ class Handlers:
 
 
 class Interruption(Handlers):
-    """Within this block the first signal is only noted, in `signal`. A second Ctrl-C stops the program at once.
+    """Within this block the first signal is only noted, in `signal`. A second Ctrl-C stops the
+    program at once.
 
     A second SIGTERM or SIGHUP does not: a closing terminal often sends several.
     """
@@ -66,13 +69,15 @@ def stop(number, frame):
 
 
 def leave(number, frame):
-    """A handler that ends the process without any more Python: an import that is cut short fails in unpredictable ways."""
+    """A handler that ends the process without any more Python: an import that is cut short fails in
+    unpredictable ways."""
     os.write(2, b"tinygan: interrupted\n")
     os._exit(128 + number)
 
 
 def guard_imports():
-    """Let the signals `leave`, if this process is the command `tinygan` or `python -m tinygan`; `cli.main` then takes over."""
+    """Let the signals `leave`, if this process is the command `tinygan` or `python -m tinygan`;
+    `cli.main` then takes over."""
     name = os.path.basename(sys.argv[0]) if getattr(sys, "argv", None) else ""
     if name.removesuffix(".exe") == "tinygan" or name == "-m" and "tinygan" in sys.orig_argv:
         Handlers(leave).__enter__()

@@ -12,14 +12,14 @@ A run folder holds
     losses.png        the log as curves
     lock              who writes the folder at the moment (files.py)
 
-The checkpoint is the truth: it is written at the start, then by the clock and at the end, and everything that a run draws or logs
-follows from it and from the frames. So a run that was interrupted or killed, and goes on, leaves the same files in the end, bit for
-bit, as one that was not; only the seconds differ.
+The checkpoint is the truth: it is written at the start, then by the clock and at the end, and
+everything that a run draws or logs follows from it and from the frames. So a run that was
+interrupted or killed, and goes on, leaves the same files in the end, bit for bit, as one that was
+not; only the seconds differ.
 """
 
 import contextlib
 import csv
-import dataclasses
 import io
 import json
 import os
@@ -32,12 +32,12 @@ import warnings
 import numpy as np
 from PIL import Image
 
-from . import backend, checkpoint, data, files, metrics, models, plot
-from .checkpoint import CheckpointError
+from . import backend, checkpoint, data, files, metrics, models, plot, saved
+from .checkpoint import CheckpointError, reason
 from .interruption import Interruption
 from .progress import Progress
 from .randomness import Randomness
-from .saved import Config, checkpoints, generator_of, load_frames, load_gan, progress_of, read_config
+from .saved import Config, checkpoints, generator_of, read_config
 from .train import GAN, Diverged, fit, row, wgan_gp
 
 FRAMES = 48                 # pictures in training.gif
@@ -80,7 +80,8 @@ def build(config, shape):
 
 
 def field(gan, config):
-    """What to draw behind 2-D samples: D's probability that a point is real, or a critic's plain score."""
+    """What to draw behind 2-D samples: D's probability that a point is real, or a critic's plain
+    score."""
     return gan.logits if config.loss == "wasserstein" else gan.score
 
 
@@ -96,59 +97,81 @@ def png(image):
     return file.getvalue()
 
 
+@contextlib.contextmanager
+def _taken(lock):
+    """The lock of a run folder is taken, and given back if the block fails."""
+    lock.take()
+    try:
+        files.remove_stale(lock.folder)
+        yield
+    except BaseException:
+        lock.release()
+        raise
+
+
 class FolderLost(OSError):
-    """The run folder was deleted or moved while training; the message says where everything was saved instead."""
+    """The run folder was deleted or moved while training; the message says where everything was
+    saved instead."""
 
 
 class Run:
     """A run folder being written. `start` makes a new one, `resume` goes on with one; then `train`.
 
-    metric: None, or a function from samples of the fixed latents to a list of numbers that grows as the generator gets better,
-    compared from the left. With `keep` > 1 the checkpoint with the highest is kept as best.npz. For mixtures: how many modes were
-    found, then the share of samples that lie on one.
+    metric: None, or a function from samples of the fixed latents to a list of numbers that grows as
+    the generator gets better, compared from the left. With `keep` > 1 the checkpoint with the
+    highest is kept as best.npz. For mixtures: how many modes were found, then the share of samples
+    that lie on one.
     """
 
-    def __init__(self, folder, config, dataset, gan):
+    def __init__(self, folder, config, dataset, gan, lock):
         self.config, self.dataset, self.gan = config, dataset, gan
-        self.folder, self.place, self.lock = folder, os.path.abspath(folder), files.Lock(folder)
+        self.folder, self.place, self.lock = folder, os.path.abspath(folder), lock
         self.log, self.seconds, self.frames, self.best = [], 0.0, {}, None
-        self.saved = self.framed = self.drawn = None    # steps of weights.npz, of frames.npz; (step, PNG) of the last picture
+        self.newest = self.framed = None        # the last steps in weights.npz and frames.npz
+        self.drawn = None                       # the last picture: (step, PNG)
         count = 64 if dataset.is_image else 2000
         z = Randomness(config.seed).rng("picture")
-        self.latents = z.standard_normal((count, config.latent), dtype=np.float32)     # the same in every picture
+        # The same latents in every picture.
+        self.latents = z.standard_normal((count, config.latent), dtype=np.float32)
         mixture = getattr(dataset, "mixture", None)
-        self.metric = mixture and (lambda fake: [float(v) for v in metrics.mode_coverage(fake, mixture)[:2]])
+        self.metric = mixture and (lambda fake: [*metrics.mode_coverage(fake, mixture)[:2]])
 
     def path(self, name):
         """Where a file of this run is, whatever the current folder."""
         return os.path.join(self.place, name)
 
-    # -------------------------------------------------------------------------------------------- beginning
+    # ---------------------------------------------------------------------------------- beginning
 
     @classmethod
     def start(cls, config, folder=None, force=False):
-        """Load the data, make the networks and the folder (default runs/<data>-<model>), and save the beginning.
+        """Load the data, make the networks and the folder (default runs/<data>-<model>), and save
+        the beginning.
 
-        ValueError if the folder holds a run already, unless `force` replaces it, or if a run is being written there.
+        ValueError if the folder holds a run already, unless `force` replaces it, or if a run is
+        being written there.
         """
         dataset = data.load(config.data, size=config.size, grey=config.grey, seed=config.seed)
         config.complete(dataset.is_image)
         if config.batch_size > len(dataset):
-            raise ValueError(f"--batch-size {config.batch_size} is more than the {len(dataset)} samples of {config.data}")
+            raise ValueError(f"--batch-size {config.batch_size} is more than the {len(dataset)} "
+                             f"samples of {config.data}")
         config.device = backend.pick_device(config.device)
         config.fingerprint = getattr(dataset, "fingerprint", None)
         kind = re.sub(r"[^\w.-]+", "_", os.path.basename(config.data.partition(":")[0])) or "data"
         folder = os.path.join("runs", f"{kind}-{config.model}") if folder is None else folder
-        if getattr(dataset, "path", None):              # absolute, so that the run can go on from anywhere
-            config.data = ("folder:" if config.data.startswith("folder:") else "") + str(dataset.path)
+        if getattr(dataset, "path", None):      # absolute, so that the run can go on from anywhere
+            kind = "folder:" if config.data.startswith("folder:") else ""
+            config.data = kind + str(dataset.path)
         with Randomness(config.seed):
-            run = cls(folder, config, dataset, build(config, dataset.x.shape[1:]))
+            gan = build(config, dataset.x.shape[1:])
+        run = cls(folder, config, dataset, gan, files.Lock(folder))
         os.makedirs(run.place, exist_ok=True)
-        with run._locked():
+        with _taken(run.lock):
             if checkpoints(run.place) and not force:
-                raise ValueError(f"{folder} already holds a run: go on with it (--resume), replace it (--force) "
-                                 "or choose another folder (--out)")
-            for name in ("config.json", *checkpoints(run.place), *PRODUCTS):        # of the run that --force replaces
+                raise ValueError(f"{folder} already holds a run: go on with it (--resume), "
+                                 "replace it (--force) or choose another folder (--out)")
+            # Of the run that is replaced; the options first, as they mean nothing to other weights.
+            for name in ("config.json", *checkpoints(run.place), *PRODUCTS):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(run.path(name))
             run._write_config()
@@ -157,68 +180,72 @@ class Run:
 
     @classmethod
     def resume(cls, folder, steps=None, device="auto", keep=None):
-        """Go on where the run in this folder stopped, up to its own number of steps or another, which becomes its own."""
+        """Go on where the run in this folder stopped, up to its own number of steps or another,
+        which becomes its own."""
+        read_config(folder)                     # without a run there is nothing to lock
+        lock = files.Lock(folder)
+        with _taken(lock):
+            return cls._resume(folder, steps, device, keep, lock)
+
+    @classmethod
+    def _resume(cls, folder, steps, device, keep, lock):
+        """`resume`, with the lock taken, so that nobody else changes what is read."""
         config, shape = read_config(folder)
         config.device, config.keep = backend.pick_device(device), keep or config.keep
         dataset = data.load(config.data, size=config.size, grey=config.grey, seed=config.seed)
         now = getattr(dataset, "fingerprint", None)
         if dataset.x.shape[1:] != shape or config.fingerprint and now and now != config.fingerprint:
-            raise ValueError(f"the data {config.data} have changed since {folder} began, so it cannot go on: bring them back, "
-                             "or start a new run (--out)")
-        run = cls(folder, config, dataset, None)
-        with run._locked():
-            run._load(shape)
-            if steps is not None and steps < run.gan.steps:
-                raise ValueError(f"--steps {steps}: {folder} has done {run.gan.steps} steps already")
-            if steps is not None and steps != config.steps:
-                config.steps = steps
-                run.log = run.log[::2] if len(run.log) > 10 * LOGS else run.log     # a run extended again and again
-            config.check()
-            run._write_config()
+            raise ValueError(f"the data {config.data} have changed since {folder} began, so it cannot "
+                             "go on: bring them back, or start a new run (--out)")
+        run = cls(folder, config, dataset, None, lock)
+        run._load(shape)
+        if steps is not None and steps < run.gan.steps:
+            raise ValueError(f"--steps {steps}: {folder} has done {run.gan.steps} steps already")
+        if steps is not None and steps != config.steps:
+            config.steps = steps
+            if len(run.log) > 10 * LOGS:        # a run that was extended again and again
+                run.log = run.log[::2]
+        config.check()
+        run._write_config()
         return run
 
-    @contextlib.contextmanager
-    def _locked(self):
-        """The folder's lock is taken, and given back if the block fails."""
-        self.lock.take()
-        try:
-            files.remove_stale(self.place)
-            yield
-        except BaseException:
-            self.lock.release()
-            raise
-
     def _load(self, shape):
-        """The newest readable checkpoint and its frames; a run that was stopped before its first one begins anew."""
+        """The newest readable checkpoint and its frames; a run that was stopped before its first
+        one begins anew."""
         if not checkpoints(self.place):
             if any(os.path.exists(self.path(name)) for name in PRODUCTS):
-                raise CheckpointError(f"{self.path('weights.npz')}: no such file, so {self.folder} cannot go on; start it "
-                                      "again with tinygan train and the options in its config.json")
-            warnings.warn(f"{self.folder} holds no checkpoint yet: it starts from the beginning", stacklevel=3)
+                raise CheckpointError(
+                    f"{self.path('weights.npz')}: no such file, so {self.folder} cannot go on; start "
+                    "it again with tinygan train and the options in its config.json")
+            warnings.warn(f"{self.folder} holds no checkpoint yet: it starts from the beginning",
+                          stacklevel=3)
             with Randomness(self.config.seed):
                 self.gan = build(self.config, shape)
             return self._write_state()
-        self.gan, info, name = load_gan(self.place, self.config, shape)
+        self.gan, info, name = saved.load_gan(self.place, self.config, shape)
         try:
-            self.log, self.seconds, self.best = progress_of(info, self.gan.steps)
+            self.log, self.seconds, self.best = saved.progress_of(info, self.gan.steps)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as e:
-            raise CheckpointError(f"{self.path(name)}: not saved by a run ({type(e).__name__}: {e})") from None
-        self.saved = self.gan.steps if name == "weights.npz" else None      # a damaged newest one is not kept
+            raise CheckpointError(f"{self.path(name)}: not saved by a run ({reason(e)})") from None
+        if name == "weights.npz":               # else that is damaged, and is not kept
+            self.newest = self.gan.steps
         try:
-            self.frames = load_frames(self.path("frames.npz"), self.gan.steps)
+            self.frames = saved.load_frames(self.path("frames.npz"), self.gan.steps)
         except CheckpointError as e:
             warnings.warn(f"{e}; training.gif begins at step {self.gan.steps}", stacklevel=3)
 
-    # -------------------------------------------------------------------------------------------- training
+    # ---------------------------------------------------------------------------------- training
 
     def train(self, out=None):
-        """Run to the end, or until a signal or lost output stops it. Returns 0, or 128 + the signal's number, or 1.
+        """Run to the end, or until a signal or lost output stops it. Returns 0, or 128 + the
+        signal's number, or 1.
 
-        Progress goes to `out` (default: standard output), as a bar on a terminal and else as plain lines.
+        Progress goes to `out` (default: standard output), as a bar on a terminal and else as plain
+        lines.
         """
         self.lock.take()
         try:
-            # Within this block a signal is noted, and a loss that overflows is no warning: `Diverged` says more.
+            # Here a signal is only noted, and an overflow is no warning: `Diverged` says more.
             with Interruption() as self.stop, np.errstate(all="ignore"):
                 self.progress = Progress(self.config.steps, self.gan.steps, out)
                 before = self.gan.steps
@@ -262,28 +289,32 @@ class Run:
         steps, say = self.gan.steps, self.progress.say
         go_on, lost = resume_command(self.folder), self.progress.lost
         if steps == before == self.config.steps:
-            say(f"nothing left to do: {self.folder} has done its {steps} steps; for more: {go_on} --steps N")
+            say(f"nothing left to do: {self.folder} has done its {steps} steps; "
+                f"for more: {go_on} --steps N")
         elif steps == self.config.steps:
-            pictures = " and ".join(os.path.join(self.folder, name) for name in ("samples.png", "training.gif"))
-            say(f"done in {self.seconds:.0f} s: see {pictures}")
+            say(f"done in {self.seconds:.0f} s: see {os.path.join(self.folder, 'samples.png')} and "
+                f"{os.path.join(self.folder, 'training.gif')}")
         elif self.stop.signal is not None:
             say(f"stopped at step {steps}; go on with: {go_on}")
             return 128 + self.stop.signal
         else:
-            warnings.warn(f"output failed ({type(lost).__name__}): stopped at step {steps}; go on with: {go_on}", stacklevel=3)
+            warnings.warn(f"output failed ({type(lost).__name__}): stopped at step {steps}; "
+                          f"go on with: {go_on}", stacklevel=3)
             return 128 + 13 if isinstance(lost, BrokenPipeError) else 1         # 13 is SIGPIPE
         return 0
 
-    # -------------------------------------------------------------------------------------------- pictures and files
+    # ---------------------------------------------------------------------------------- files
 
     def picture(self, fake=None):
         """What the generator makes of the fixed latents now, as a uint8 image."""
         fake = self.gan.sample(self.latents) if fake is None else fake
         if not np.isfinite(fake).all():
-            raise Diverged(f"the generator's samples hold NaN or infinity at step {self.gan.steps}; try a smaller learning rate")
+            raise Diverged("the generator's samples hold NaN or infinity at step "
+                           f"{self.gan.steps}; try a smaller learning rate")
         if self.dataset.is_image:
             return plot.to_grid(fake)
-        return plot.density(fake, self.dataset.x, field=field(self.gan, self.config), title=f"step {self.gan.steps:,}")
+        behind = field(self.gan, self.config)
+        return plot.density(fake, self.dataset.x, field=behind, title=f"step {self.gan.steps:,}")
 
     def _take_frame(self):
         """One more picture for training.gif, and a new best checkpoint if this is one."""
@@ -302,7 +333,8 @@ class Run:
         self._on_disk(self._write_pictures)
 
     def _on_disk(self, write):
-        """Call `write`, which writes into the folder. If that was deleted or moved, save everything elsewhere and stop."""
+        """Call `write`, which writes into the folder. If that was deleted or moved, save everything
+        elsewhere and stop."""
         try:
             if not self.lock.held():
                 raise FileNotFoundError(self.place)
@@ -311,16 +343,18 @@ class Run:
             self._rescue()
 
     def _rescue(self):
-        """Make the folder again, or one beside it if something is there now, and save everything. Raises `FolderLost`."""
+        """Make the folder again, or one beside it if something is there now, and save everything.
+        Raises `FolderLost`."""
         lost, place, self.framed = self.folder, self.place, None
         self.lock.release()
-        for n in range(1, 11):
+        for candidate in (place, *(f"{place}-{n}" for n in range(2, 10)), None):
             try:
-                self.place = tempfile.mkdtemp(prefix="tinygan-") if n == 10 else place if n == 1 else f"{place}-{n}"
+                self.place = candidate or tempfile.mkdtemp(prefix="tinygan-")
                 os.makedirs(self.place, exist_ok=True)
                 if os.listdir(self.place):
                     continue
-                self.folder, self.lock = lost if n == 1 else self.place, files.Lock(self.place)
+                self.folder = lost if candidate == place else self.place
+                self.lock = files.Lock(self.place)
                 self.lock.take()
                 self._write_config()
                 self._write_state()
@@ -329,16 +363,16 @@ class Run:
             except (OSError, files.Locked):
                 continue
         else:
-            raise FolderLost(f"{lost} was deleted or moved while training, and no other place can be written")
-        raise FolderLost(f"{lost} was deleted or moved while training; step {self.gan.steps} was saved in {self.folder}; "
-                         f"go on with: {resume_command(self.folder)}")
+            raise FolderLost(f"{lost} was deleted or moved while training; nothing else can be written")
+        raise FolderLost(f"{lost} was deleted or moved while training; step {self.gan.steps} was saved "
+                         f"in {self.folder}; go on with: {resume_command(self.folder)}")
 
     def _write(self, name, contents):
         checkpoint.write_atomically(self.path(name), lambda file: file.write(contents))
 
     def _write_config(self):
-        values = {k: v for k, v in dataclasses.asdict(self.config).items() if v is not None}
-        self._write("config.json", (json.dumps({**values, "shape": self.dataset.x.shape[1:]}, indent=2) + "\n").encode())
+        values = {**self.config.options(), "shape": self.dataset.x.shape[1:]}
+        self._write("config.json", (json.dumps(values, indent=2) + "\n").encode())
 
     def _write_checkpoint(self, name):
         info = {"log": self.log, "seconds": self.seconds, "best": self.best}
@@ -348,16 +382,17 @@ class Run:
             raise Diverged(f"step {self.gan.steps}: {e}; try a smaller learning rate") from None
 
     def _write_state(self):
-        """The frames, then the checkpoint: so there is a frame for every step that the checkpoint has been through."""
+        """The frames, then the checkpoint: so there is a frame for every step that the checkpoint
+        has been through."""
         self.checked = time.monotonic()
         if self.frames and max(self.frames) != self.framed:
-            frames = {str(step): np.frombuffer(picture, np.uint8) for step, picture in self.frames.items()}
+            frames = {str(step): np.frombuffer(raw, np.uint8) for step, raw in self.frames.items()}
             checkpoint.save(self.path("frames.npz"), {"frames": frames}, {})
             self.framed = max(self.frames)
-        if self.config.keep > 1 and self.saved not in (None, self.gan.steps):
-            files.keep_copy(self.path("weights.npz"), self.path(f"weights-{self.saved}.npz"))
+        if self.config.keep > 1 and self.newest not in (None, self.gan.steps):
+            files.keep_copy(self.path("weights.npz"), self.path(f"weights-{self.newest}.npz"))
         self._write_checkpoint("weights.npz")
-        self.saved = self.gan.steps
+        self.newest = self.gan.steps
         older = [name for name in checkpoints(self.place) if name != "weights.npz"]
         for name in older[self.config.keep - 1:]:
             os.unlink(self.path(name))
@@ -374,6 +409,6 @@ class Run:
         self._write("samples.png", self.drawn[1])
         if self.log:
             self._write("losses.png", png(plot.losses(self.log)))
-        frames = [np.asarray(Image.open(io.BytesIO(frame))) for _, frame in sorted(self.frames.items())]
+        frames = [np.asarray(Image.open(io.BytesIO(raw))) for _, raw in sorted(self.frames.items())]
         if len(frames) > 1:
             plot.save_gif(self.path("training.gif"), frames)

@@ -1,6 +1,8 @@
-"""A run as it lies in its folder, read by somebody who trusts nothing: its options, its checkpoints, its pictures.
+"""A run as it lies in its folder, read by somebody who trusts nothing: its options, its
+checkpoints, its pictures.
 
-Whatever a file claims is compared with what the other files say before networks are built or memory is spent.
+Whatever a file claims is compared with what the other files say before networks are built or memory
+is spent.
 """
 
 import dataclasses
@@ -9,19 +11,24 @@ import json
 import math
 import os
 import re
-import reprlib
 import warnings
+from reprlib import repr as short
 
 import numpy as np
 from PIL import Image
 
 from . import checkpoint, files
-from .checkpoint import CheckpointError
+from .checkpoint import FOREIGN, CheckpointError, reason
 from .losses import LOSSES
 from .randomness import Randomness
 
-LIMITS = {"steps": (1, 10 ** 9), "batch_size": (2, 10 ** 6), "seed": (0, 2 ** 128), "size": (6, 1024),
-          "width": (1, 8192), "latent": (1, 65536), "keep": (1, 1000)}
+LIMITS = {"steps": (1, 10 ** 9), "batch_size": (2, 10 ** 6), "seed": (0, 2 ** 128),
+          "size": (6, 1024), "width": (1, 8192), "latent": (1, 65536), "keep": (1, 1000)}
+
+
+def is_number(value, *types):
+    """Whether a value has one of these types; True and False are no numbers."""
+    return isinstance(value, types) and not isinstance(value, bool)
 
 
 def _recipes():
@@ -53,34 +60,42 @@ class Config:
         """Fill in what was left open. ValueError for an option that no run can have."""
         self.model = self.model or ("conv" if is_image else "mlp")
         if self.model == "conv" and not is_image:
-            raise ValueError(f"--model conv needs images, but {self.data} is made of 2-D points; use --model mlp")
-        defaults = _recipes().DEFAULTS["points" if not is_image else self.model] if self.model in ("mlp", "conv") else {}
-        for name, value in defaults.items():
+            raise ValueError(f"--model conv needs images, but {self.data} is made of 2-D points; "
+                             "use --model mlp")
+        kind = self.model if is_image else "points"
+        for name, value in _recipes().DEFAULTS.get(kind, {}).items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
         self.check()
         return self
 
+    def options(self):
+        """What is set, as a dict for JSON."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+
     def check(self):
         """ValueError unless every option has the right type and a value that a run can have."""
         for name, (low, high) in LIMITS.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
-                raise ValueError(f"{name}: expected an integer from {low} to {high}, got {reprlib.repr(value)}")
+            if not is_number(value, int, np.integer) or not low <= value <= high:
+                raise ValueError(f"{name}: expected an integer from {low} to {high}, "
+                                 f"got {short(value)}")
             setattr(self, name, int(value))
-        if isinstance(self.lr, bool) or not isinstance(self.lr, (int, float)) or not 0 < self.lr <= 10:
-            raise ValueError(f"lr: expected a number > 0 and <= 10, got {reprlib.repr(self.lr)}")
-        choices = {"model": ("mlp", "conv"), "loss": tuple(LOSSES), "device": ("auto", "cpu", "gpu"), "grey": (True, False)}
+        if not is_number(self.lr, int, float) or not 0 < self.lr <= 10:
+            raise ValueError(f"lr: expected a number > 0 and <= 10, got {short(self.lr)}")
+        choices = {"model": ("mlp", "conv"), "loss": tuple(LOSSES),
+                   "device": ("auto", "cpu", "gpu"), "grey": (True, False)}
         for name, allowed in choices.items():
-            value = getattr(self, name)
+            value, names = getattr(self, name), ", ".join(map(str, allowed))
             if type(value) is not type(allowed[0]) or value not in allowed:
-                raise ValueError(f"{name}: expected one of {', '.join(map(str, allowed))}, got {reprlib.repr(value)}")
+                raise ValueError(f"{name}: expected one of {names}, got {short(value)}")
         if not isinstance(self.data, str) or not isinstance(self.fingerprint, (str, type(None))):
-            raise ValueError(f"data: expected a text, got {reprlib.repr(self.data)}")
+            raise ValueError(f"data: expected a text, got {short(self.data)}")
 
 
 def least_numbers(config, shape):
-    """A number of weights that the generator of this configuration cannot have fewer of, for samples of this shape.
+    """A number of weights that the generator of this configuration cannot have fewer of, for
+    samples of this shape.
 
     Whoever reads a run compares it with the checkpoint before any network is built.
     """
@@ -95,9 +110,10 @@ def least_numbers(config, shape):
 
 def checkpoints(folder):
     """The names of a run's checkpoints, newest first: weights.npz, then weights-<step>.npz."""
-    steps = [int(m[1]) for name in os.listdir(folder) if (m := re.fullmatch(r"weights-(\d{1,10})\.npz", name))]
-    newest = ["weights.npz"] if os.path.lexists(os.path.join(folder, "weights.npz")) else []
-    return newest + [f"weights-{step}.npz" for step in sorted(steps, reverse=True)]
+    names = os.listdir(folder)
+    older = [name for name in names if re.fullmatch(r"weights-\d{1,10}\.npz", name)]
+    older.sort(key=lambda name: int(name[8:-4]), reverse=True)
+    return ["weights.npz"] * ("weights.npz" in names) + older
 
 
 def read_config(folder):
@@ -110,36 +126,41 @@ def read_config(folder):
             raise ValueError("more than a megabyte")
         return config_of(json.loads(text))
     except FileNotFoundError:
-        raise CheckpointError(f"{folder} holds no run (no config.json); make one with: tinygan train") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as e:
-        reason = " ".join(str(e).split())[:300]
-        raise CheckpointError(f"{path}: not the configuration of a run ({type(e).__name__}: {reason})") from None
+        raise CheckpointError(f"{folder} holds no run (no config.json); "
+                              "make one with: tinygan train") from None
+    except FOREIGN as e:
+        raise CheckpointError(f"{path}: not the configuration of a run ({reason(e)})") from None
 
 
 def config_of(values):
-    """(Config, sample shape) from what config.json holds; ValueError, TypeError or KeyError if it is not that."""
+    """(Config, sample shape) from what config.json holds; ValueError, TypeError or KeyError if it
+    is not that."""
     shape = tuple(values.pop("shape"))
     config = Config(**values)
     config.check()
-    if not (shape == (2,) or len(shape) == 3 and all(type(n) is int and 0 < n <= 4096 for n in shape)
-            and math.prod(shape) <= 2 ** 24):
-        raise ValueError(f"shape: expected [2] or [height, width, channels], got {reprlib.repr(list(shape))}")
+    images = len(shape) == 3 and all(type(n) is int and 0 < n <= 4096 for n in shape)
+    if shape != (2,) and not (images and math.prod(shape) <= 2 ** 24):
+        raise ValueError("shape: expected [2] or [height, width, channels], "
+                         f"got {short(list(shape))}")
     if config.model == "conv" and len(shape) != 3:
         raise ValueError("model conv needs images")
     return config, shape
 
 
 def build_for(config, shape, shapes):
-    """The GAN of a configuration, for weights whose generator has these shapes {name: shape}. ValueError if it has too few."""
+    """The GAN of a configuration, for weights whose generator has these shapes {name: shape}.
+    ValueError if it has too few."""
     found, least = sum(math.prod(s) for s in shapes.values()), least_numbers(config, shape)
     if found < least:
-        raise ValueError(f"it has {found:,} numbers, and its configuration describes a network of {least:,} or more")
+        raise ValueError(f"it has {found:,} numbers, and its configuration describes a network of "
+                         f"{least:,} or more")
     with Randomness(config.seed):
         return _recipes().build(config, shape)
 
 
 def load_gan(folder, config, shape):
-    """(GAN, info, file name) of the newest readable checkpoint of the run in a folder, with a warning if it is not the newest."""
+    """(GAN, info, file name) of the newest readable checkpoint of the run in a folder, with a
+    warning if it is not the newest."""
     first = None
     for name in checkpoints(folder) or ["weights.npz"]:
         try:
@@ -160,23 +181,26 @@ def _load_gan(path, config, shape):
         except ValueError as e:
             raise CheckpointError(f"{path}: part 'generator' does not fit: {e}") from None
         file.restore(gan)
-        if any(not 0 <= state["lr"] <= 1000 for state in gan.state_dict().values() if "lr" in state):
+        rates = [state["lr"] for state in gan.state_dict().values() if "lr" in state]
+        if not all(0 <= rate <= 1000 for rate in rates):
             raise CheckpointError(f"{path}: a learning rate that no run can have")
         return gan, file.info
 
 
 def progress_of(info, steps):
-    """(log, seconds, best) from a checkpoint's info; ValueError and the like if a run at this step cannot have saved it."""
+    """(log, seconds, best) from a checkpoint's info; ValueError and the like if a run at this step
+    cannot have saved it."""
     log, seconds, best = info["log"], info["seconds"], info.get("best")
     for before, after in zip([{"step": 0}, *log], log, strict=False):
         if not {"step", "d_loss", "g_loss", "seconds"} <= after.keys() == log[0].keys() \
                 or not before["step"] < after["step"] <= steps \
-                or not all(type(v) in (int, float) and math.isfinite(v) for v in after.values()):
-            raise ValueError(f"a row of the log is {reprlib.repr(after)}")
-    if not isinstance(log, list) or type(seconds) not in (int, float) or not 0 <= seconds < 1e10:
-        raise ValueError(f"seconds are {reprlib.repr(seconds)}")
-    if best is not None and not (isinstance(best, list) and all(type(v) in (int, float) for v in best)):
-        raise ValueError(f"best is {reprlib.repr(best)}")
+                or not all(is_number(v, int, float) and math.isfinite(v) for v in after.values()):
+            raise ValueError(f"a row of the log is {short(after)}")
+    if not isinstance(log, list) or not is_number(seconds, int, float) or not 0 <= seconds < 1e10:
+        raise ValueError(f"seconds are {short(seconds)}")
+    numbers = isinstance(best, list) and all(is_number(v, int, float) for v in best)
+    if best is not None and not numbers:
+        raise ValueError(f"best is {short(best)}")
     return log, float(seconds), best
 
 
@@ -189,19 +213,21 @@ def load_frames(path, steps):
             raise CheckpointError(f"{path}: {file.size:,} bytes of pictures")
         frames = file.parts().get("frames", {})
     try:
-        frames = {int(step): bytes(picture) for step, picture in frames.items() if int(step) <= steps}
-        images = [Image.open(io.BytesIO(picture), formats=["PNG"]) for picture in frames.values()]
-        if len({(image.size, image.mode) for image in images}) > 1 or any(math.prod(i.size) > 2 ** 24 for i in images):
+        frames = {int(step): bytes(png) for step, png in frames.items() if int(step) <= steps}
+        images = [Image.open(io.BytesIO(png), formats=["PNG"]) for png in frames.values()]
+        kinds = {(image.size, image.mode) for image in images}
+        if len(kinds) > 1 or any(math.prod(size) > 2 ** 24 for size, _ in kinds):
             raise ValueError("pictures of different or impossible sizes")
         for image in images:
             image.load()
     except Exception as e:          # Pillow raises anything
-        raise CheckpointError(f"{path}: no pictures of a run ({type(e).__name__}: {e})") from None
+        raise CheckpointError(f"{path}: no pictures of a run ({reason(e)})") from None
     return frames
 
 
 def generator_of(folder, device="cpu"):
-    """(GAN, Config, shape): the trained networks of a run, ready to `.sample(z)`. Raises `CheckpointError`."""
+    """(GAN, Config, shape): the trained networks of a run, ready to `.sample(z)`. Raises
+    `CheckpointError`."""
     config, shape = read_config(folder)
     config.device = device
     return load_gan(folder, config, shape)[0], config, shape
