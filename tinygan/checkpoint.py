@@ -26,6 +26,10 @@ class CheckpointError(ValueError):
     file and what is wrong."""
 
 
+class NotFinite(ValueError):
+    """Weights that hold a NaN or infinity, and are therefore not saved."""
+
+
 def reason(error):
     """An exception as part of a line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
@@ -48,14 +52,14 @@ def _naming(path):
 def save(path, parts, info):
     """Write {part: {name: array}} and `info` (anything JSON can hold) to one .npz file.
 
-    Raises ValueError, and leaves the file that is there, if an array holds a NaN or infinity: the
+    Raises `NotFinite`, and leaves the file that is there, if an array holds a NaN or infinity: the
     last good checkpoint stays.
     """
     arrays = {f"{part}/{name}": np.asarray(a)
               for part, state in parts.items() for name, a in state.items()}
     for name, a in arrays.items():
         if a.dtype.kind == "f" and not np.isfinite(a).all():
-            raise ValueError(f"not saving {path}: {name} holds NaN or infinity")
+            raise NotFinite(f"not saving {path}: {name} holds NaN or infinity")
     arrays["info"] = np.array(json.dumps({"format": FORMAT, **info}))
     write_atomically(path, lambda file: np.savez(file, **arrays))
 

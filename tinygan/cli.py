@@ -162,8 +162,9 @@ def train(args):
         run = Run.start(Config(**given), args.out, args.force)
     c = run.config
     x = run.dataset.x
-    print(f"{c.data}: {len(x):,} samples of {x.shape[1:]}, {c.model} networks, {c.loss} loss, "
-          f"batch {c.batch_size}, on the {c.device}; writing to {run.folder}", flush=True)
+    with run.lock.taken():                      # given back if the output has been closed already
+        print(f"{c.data}: {len(x):,} samples of {x.shape[1:]}, {c.model} networks, {c.loss} loss, "
+              f"batch {c.batch_size}, on the {c.device}; writing to {run.folder}", flush=True)
     return run.train()
 
 

@@ -168,44 +168,51 @@ class Lock:
         if self.held():
             return
         self.release()
-        while self.handle is None:
+        handle = self._open()
+        while not self._is_at_path(handle):         # its last owner has just deleted it
+            os.close(handle)
             handle = self._open()
-            try:
-                os.ftruncate(handle, 0)
-                os.write(handle, json.dumps(_me()).encode())
-            except BaseException:
-                os.close(handle)
-                os.unlink(self.path)
-                raise
-            # Whoever held it until now may have deleted the file after it was opened here.
-            if self._is_at_path(handle):
-                self.handle = handle
-            else:
-                os.close(handle)
+        self.handle = handle
+        try:
+            os.ftruncate(handle, 0)
+            os.write(handle, json.dumps(_me()).encode())
+        except BaseException:
+            self.release()
+            raise
+
+    @contextlib.contextmanager
+    def taken(self):
+        """The lock is taken, and temporary files of the dead are removed; it is given back only if
+        the block fails."""
+        self.take()
+        try:
+            remove_stale(os.path.dirname(self.path))
+            yield
+        except BaseException:
+            self.release()
+            raise
 
     def _open(self):
         """A handle of the lock's file, locked."""
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        if fcntl is not None:
-            handle = os.open(self.path, flags, 0o666)
-            try:
+        try:
+            handle, new = os.open(self.path, flags | os.O_EXCL, 0o666), True
+        except FileExistsError:
+            handle, new = os.open(self.path, flags, 0o666), False
+        owner, text = self._owner()
+        try:
+            if fcntl is not None:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return handle
-            except BlockingIOError:
-                os.close(handle)
-                raise Locked(self._owner()[1]) from None
-            except OSError:                         # a file system without such locks
-                os.close(handle)
-                if os.path.getsize(self.path) == 0:
-                    os.unlink(self.path)
-        try:
-            return os.open(self.path, flags | os.O_EXCL, 0o666)
-        except FileExistsError:
-            owner, text = self._owner()
-            if not _is_gone(owner):
-                raise Locked(f"{text}; if that process has ended, delete {self.path}") from None
-            os.unlink(self.path)
-            return os.open(self.path, flags | os.O_EXCL, 0o666)
+        except BlockingIOError:
+            os.close(handle)
+            raise Locked(text) from None
+        except OSError:                             # a file system without such locks
+            pass
+        if new or _is_gone(owner):
+            return handle
+        os.close(handle)
+        raise Locked(f"{text}; if that process has ended, delete {self.path}")
 
     def _owner(self):
         """Who holds the lock: ({pid, began, host}, a sentence)."""
@@ -234,7 +241,7 @@ class Lock:
         handle, self.handle = self.handle, None
         if handle is not None:
             mine = self._is_at_path(handle)
-            # While it is locked, so that the next owner's file is safe; Windows deletes no open file.
+            # While it is locked, so that the next owner's file is safe. Windows cannot do that.
             if os.name == "nt":
                 os.close(handle)
             if mine:

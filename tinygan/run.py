@@ -24,7 +24,6 @@ import io
 import json
 import os
 import re
-import shlex
 import tempfile
 import time
 import warnings
@@ -33,17 +32,24 @@ import numpy as np
 from PIL import Image
 
 from . import backend, checkpoint, data, files, metrics, models, plot, saved
-from .checkpoint import CheckpointError, reason
+from .checkpoint import FOREIGN, CheckpointError, reason
 from .interruption import Interruption
 from .progress import Progress
 from .randomness import Randomness
-from .saved import Config, checkpoints, generator_of, read_config
+from .saved import (
+    Config,
+    checkpoints,
+    generator_of,
+    load_weights,
+    read_config,
+    resume_command,
+)
 from .train import GAN, Diverged, fit, row, wgan_gp
 
 FRAMES = 48                 # pictures in training.gif
 LOGS = 500                  # rows in log.csv
 PERIOD = 30.0               # seconds between two checkpoints
-__all__ = ["Config", "Run", "build", "field", "generator_of", "read_config"]
+__all__ = ["Config", "Run", "build", "field", "generator_of", "load_weights", "read_config"]
 PRODUCTS = ("frames.npz", "log.csv", "samples.png", "training.gif", "losses.png", "best.npz")
 
 HIDDEN = 256                # units of the dense layer in both convolutional networks: it makes digits whole (see README)
@@ -85,28 +91,11 @@ def field(gan, config):
     return gan.logits if config.loss == "wasserstein" else gan.score
 
 
-def resume_command(folder):
-    """What to type to go on with a run."""
-    return "tinygan train --resume" + ("=" if folder.startswith("-") else " ") + shlex.quote(folder)
-
-
 def png(image):
     """A uint8 image as the bytes of a PNG file."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
     return file.getvalue()
-
-
-@contextlib.contextmanager
-def _taken(lock):
-    """The lock of a run folder is taken, and given back if the block fails."""
-    lock.take()
-    try:
-        files.remove_stale(lock.folder)
-        yield
-    except BaseException:
-        lock.release()
-        raise
 
 
 class FolderLost(OSError):
@@ -166,7 +155,7 @@ class Run:
             gan = build(config, dataset.x.shape[1:])
         run = cls(folder, config, dataset, gan, files.Lock(folder))
         os.makedirs(run.place, exist_ok=True)
-        with _taken(run.lock):
+        with run.lock.taken():
             if checkpoints(run.place) and not force:
                 raise ValueError(f"{folder} already holds a run: go on with it (--resume), "
                                  "replace it (--force) or choose another folder (--out)")
@@ -184,7 +173,7 @@ class Run:
         which becomes its own."""
         read_config(folder)                     # without a run there is nothing to lock
         lock = files.Lock(folder)
-        with _taken(lock):
+        with lock.taken():
             return cls._resume(folder, steps, device, keep, lock)
 
     @classmethod
@@ -195,8 +184,8 @@ class Run:
         dataset = data.load(config.data, size=config.size, grey=config.grey, seed=config.seed)
         now = getattr(dataset, "fingerprint", None)
         if dataset.x.shape[1:] != shape or config.fingerprint and now and now != config.fingerprint:
-            raise ValueError(f"the data {config.data} have changed since {folder} began, so it cannot "
-                             "go on: bring them back, or start a new run (--out)")
+            raise ValueError(f"the data {config.data} have changed since {folder} began, so it "
+                             "cannot go on: bring them back, or start a new run (--out)")
         run = cls(folder, config, dataset, None, lock)
         run._load(shape)
         if steps is not None and steps < run.gan.steps:
@@ -215,8 +204,8 @@ class Run:
         if not checkpoints(self.place):
             if any(os.path.exists(self.path(name)) for name in PRODUCTS):
                 raise CheckpointError(
-                    f"{self.path('weights.npz')}: no such file, so {self.folder} cannot go on; start "
-                    "it again with tinygan train and the options in its config.json")
+                    f"{self.path('weights.npz')}: no such file, so {self.folder} cannot go on; "
+                    "start it again with tinygan train and the options in its config.json")
             warnings.warn(f"{self.folder} holds no checkpoint yet: it starts from the beginning",
                           stacklevel=3)
             with Randomness(self.config.seed):
@@ -225,7 +214,7 @@ class Run:
         self.gan, info, name = saved.load_gan(self.place, self.config, shape)
         try:
             self.log, self.seconds, self.best = saved.progress_of(info, self.gan.steps)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as e:
+        except FOREIGN as e:
             raise CheckpointError(f"{self.path(name)}: not saved by a run ({reason(e)})") from None
         if name == "weights.npz":               # else that is damaged, and is not kept
             self.newest = self.gan.steps
@@ -363,9 +352,9 @@ class Run:
             except (OSError, files.Locked):
                 continue
         else:
-            raise FolderLost(f"{lost} was deleted or moved while training; nothing else can be written")
-        raise FolderLost(f"{lost} was deleted or moved while training; step {self.gan.steps} was saved "
-                         f"in {self.folder}; go on with: {resume_command(self.folder)}")
+            raise FolderLost(f"{lost} was deleted or moved while training; nothing could be saved")
+        raise FolderLost(f"{lost} was deleted or moved while training; step {self.gan.steps} was "
+                         f"saved in {self.folder}; go on with: {resume_command(self.folder)}")
 
     def _write(self, name, contents):
         checkpoint.write_atomically(self.path(name), lambda file: file.write(contents))
@@ -378,7 +367,7 @@ class Run:
         info = {"log": self.log, "seconds": self.seconds, "best": self.best}
         try:
             checkpoint.save(self.path(name), self.gan.state_dict(), info)
-        except ValueError as e:
+        except checkpoint.NotFinite as e:
             raise Diverged(f"step {self.gan.steps}: {e}; try a smaller learning rate") from None
 
     def _write_state(self):

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import shlex
 import warnings
 from reprlib import repr as short
 
@@ -108,6 +109,11 @@ def least_numbers(config, shape):
     return hidden * latent + 16 * hidden * c + (8 * c * c if shape[0] > 14 else 0)
 
 
+def resume_command(folder):
+    """What to type to go on with a run."""
+    return "tinygan train --resume" + ("=" if folder.startswith("-") else " ") + shlex.quote(folder)
+
+
 def checkpoints(folder):
     """The names of a run's checkpoints, newest first: weights.npz, then weights-<step>.npz."""
     names = os.listdir(folder)
@@ -187,14 +193,20 @@ def _load_gan(path, config, shape):
         return gan, file.info
 
 
+def load_weights(folder):
+    """({part: {name: array}}, info) of the newest checkpoint of the run in a folder."""
+    return checkpoint.load(os.path.join(folder, "weights.npz"))
+
+
 def progress_of(info, steps):
     """(log, seconds, best) from a checkpoint's info; ValueError and the like if a run at this step
     cannot have saved it."""
     log, seconds, best = info["log"], info["seconds"], info.get("best")
     for before, after in zip([{"step": 0}, *log], log, strict=False):
-        if not {"step", "d_loss", "g_loss", "seconds"} <= after.keys() == log[0].keys() \
-                or not before["step"] < after["step"] <= steps \
-                or not all(is_number(v, int, float) and math.isfinite(v) for v in after.values()):
+        numbers = all(is_number(v, int, float) for v in after.values())
+        finite = numbers and all(math.isfinite(after[k]) for k in ("d_loss", "g_loss", "seconds"))
+        fits = finite and after.keys() == log[0].keys()
+        if not (fits and before["step"] < after["step"] <= steps):
             raise ValueError(f"a row of the log is {short(after)}")
     if not isinstance(log, list) or not is_number(seconds, int, float) or not 0 <= seconds < 1e10:
         raise ValueError(f"seconds are {short(seconds)}")
