@@ -14,8 +14,6 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .files import write_atomically
-
 # Blue and vermilion of Okabe and Ito's palette, which colour-blind readers can tell apart.
 BLUE, ORANGE, INK, GREY = "#0072B2", "#D55E00", "#333333", "#777777"
 FIELD = LinearSegmentedColormap.from_list("field", ["#F9DAC6", "#FFFFFF", "#B5D6EC"])  # fake, undecided, real
@@ -77,6 +75,7 @@ def save_gif(path, frames, seconds=6.0):
 
 def _save(path, image, **options):
     """Write an image so that others see the old file or the new one, never half of one."""
+    from .files import write_atomically
     kind = Image.registered_extensions().get(os.path.splitext(path)[1].lower())
     if kind is None:
         raise ValueError(f"unknown file extension: {path}")
