@@ -176,7 +176,7 @@ def test_a_signal_to_the_command_saves_and_exits(here, number, status):
 
 def test_a_reader_that_goes_away_as_head_does_costs_nothing(here):
     """`tinygan train | head -1`: the pipe closes after one line. Saved, no traceback, and the run can go on."""
-    process = python("-m", "tinygan", "train", *"--data ring --steps 60 --width 4 --batch-size 4 --out run".split(), cwd=here)
+    process = python("-m", "tinygan", "train", *"--data ring --steps 9 --width 4 --batch-size 4 --out run".split(), cwd=here)
     process.stdout.readline()
     process.stdout.close()
     err = process.stderr.read()
