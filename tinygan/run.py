@@ -36,20 +36,14 @@ from .checkpoint import FOREIGN, CheckpointError, reason
 from .interruption import Interruption
 from .progress import Progress
 from .randomness import Randomness
-from .saved import (
-    Config,
-    checkpoints,
-    generator_of,
-    load_weights,
-    read_config,
-    resume_command,
-)
+from .saved import Config, checkpoints, generator_of, load_weights, read_config, resume_command
 from .train import GAN, Diverged, fit, row, wgan_gp
+
+__all__ = ["Config", "Run", "build", "field", "generator_of", "load_weights", "read_config"]
 
 FRAMES = 48                 # pictures in training.gif
 LOGS = 500                  # rows in log.csv
 PERIOD = 30.0               # seconds between two checkpoints
-__all__ = ["Config", "Run", "build", "field", "generator_of", "load_weights", "read_config"]
 PRODUCTS = ("frames.npz", "log.csv", "samples.png", "training.gif", "losses.png", "best.npz")
 
 HIDDEN = 256                # units of the dense layer in both convolutional networks: it makes digits whole (see README)
@@ -86,8 +80,7 @@ def build(config, shape):
 
 
 def field(gan, config):
-    """What to draw behind 2-D samples: D's probability that a point is real, or a critic's plain
-    score."""
+    """What to draw behind 2-D samples: D's probability that a point is real, or a critic's plain score."""
     return gan.logits if config.loss == "wasserstein" else gan.score
 
 
