@@ -97,13 +97,14 @@ def test_every_loss_trains_on_points_and_images_with_both_models(tinygan, cheap,
         "train", "--data", name, "--model", model, "--loss", loss, "--size", 8, *TINY, "--out", "run"
     )
     assert (status, err) == (0, "")
-    assert " ".join(sorted(os.listdir("run"))) == "config.json log.csv losses.png samples.png training.gif weights.npz"
+    assert " ".join(sorted(os.listdir("run"))) == "config.json frames.npz log.csv losses.png samples.png training.gif weights.npz"
     with open("run/config.json") as file:
         config = json.load(file)
-    assert (config["data"], config["model"], config["loss"], config["steps"]) == (name, model, loss, 2)
+    assert (config["data"], config["model"], config["loss"], config["steps"]) == (
+        name.replace("folder:", f"folder:{os.getcwd()}/"), model, loss, 2)
     assert out.splitlines()[-1].endswith("see run/samples.png and run/training.gif")
     with np.load("run/weights.npz", allow_pickle=False) as file:
-        assert all(np.isfinite(file[k]).all() for k in file.files if k != "info")
+        assert all(np.isfinite(file[k]).all() for k in file.files if file[k].dtype.kind == "f")
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist", "ring", "grid", "swissroll", "folder"])
@@ -124,7 +125,7 @@ def test_options_reach_the_run(tinygan, cheap):
     with open("run/config.json") as file:
         assert json.load(file) == {
             "data": "ring", "model": "mlp", "loss": "hinge", "steps": 3, "batch_size": 5, "lr": 0.01, "seed": 9,
-            "device": "cpu", "size": 64, "grey": False, "width": 7, "latent": 2, "shape": [2]}
+            "device": "cpu", "size": 64, "grey": False, "width": 7, "latent": 2, "keep": 1, "shape": [2]}
     with np.load("run/weights.npz") as file:
         assert file["generator/0.weight"].shape == (2, 7)
 
@@ -172,6 +173,62 @@ def test_a_signal_to_the_command_saves_and_exits(here, number, status):
     )
     assert {"weights.npz", "samples.png", "log.csv"} <= set(os.listdir(here / "run"))
     assert cli.main(["sample", str(here / "run"), "--out", str(here / "grid.png"), "--n", "4"]) == 0
+
+
+def test_a_reader_that_goes_away_as_head_does_costs_nothing(here):
+    """`tinygan train | head -1`: the pipe closes after one line. Saved, no traceback, and the run can go on."""
+    process = python("-m", "tinygan", "train", *"--data ring --steps 9 --width 4 --batch-size 4 --out run".split(), cwd=here)
+    process.stdout.readline()
+    process.stdout.close()
+    err = process.stderr.read()
+    assert process.wait(60) == 141 and one_line(err), err
+    assert err.startswith("tinygan: output failed (BrokenPipeError): stopped at step ")
+    assert err.endswith("go on with: tinygan train --resume run\n")
+    out, err = python("-m", "tinygan", "train", "--resume", "run", cwd=here).communicate(timeout=120)
+    assert "done in" in out and err == ""
+
+
+@pytest.mark.parametrize("args", [["info"], ["--help"]])
+def test_other_commands_do_not_complain_of_a_closed_pipe(here, args):
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.Popen([sys.executable, "-m", "tinygan", *args], stdout=write, stderr=subprocess.PIPE, cwd=here,
+                               env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+    os.close(write)
+    assert process.communicate(timeout=60)[1] == b""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_python_imports_is_one_line(here, number):
+    """A module that the command imports sends it."""
+    (here / "tqdm.py").write_text(f"import os; os.kill(os.getpid(), {int(number)})")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(here), *sys.path]))}
+    found = subprocess.run([sys.executable, "-m", "tinygan", "info"], cwd=here, env=env, capture_output=True, text=True)
+    assert (found.returncode, found.stdout, found.stderr) == (128 + number, "", "tinygan: interrupted\n")
+
+
+def test_importing_the_library_sets_no_handlers(here):
+    code = "import signal; a = signal.getsignal(2), signal.getsignal(15); import tinygan; print(a == (signal.getsignal(2), " \
+           "signal.getsignal(15)))"
+    assert python("-c", code, cwd=here).communicate(timeout=60) == ("True\n", "")
+
+
+def test_a_signal_before_the_training_is_one_line(tinygan, monkeypatch):
+    monkeypatch.setattr(data, "digits", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    assert tinygan("train") == (143, "", "tinygan: interrupted\n")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_keep_keeps_checkpoints_and_the_best(tinygan, cheap, monkeypatch):
+    monkeypatch.setattr("tinygan.run.PERIOD", -1)
+    assert tinygan("train", "--data", "ring", *TINY, "--steps", 5, "--keep", 3, "--out", "run")[0] == 0
+    assert {n for n in os.listdir("run") if n.endswith(".npz")} == {
+        "weights.npz", "weights-4.npz", "weights-3.npz", "best.npz", "frames.npz"}
+    with open("run/config.json") as file:
+        assert json.load(file)["keep"] == 3
+    assert tinygan("train", "--data", "ring", *TINY, "--force", "--out", "run")[0] == 0
+    assert {n for n in os.listdir("run") if n.endswith(".npz")} == {"weights.npz", "frames.npz"}
 
 
 def test_a_run_that_diverges_exits_1_with_one_line(tinygan, cheap, monkeypatch):
@@ -257,6 +314,21 @@ def test_sample_gives_the_first_ones_of_a_larger_draw(tinygan, digits_run):
     np.testing.assert_array_equal(picture("many.png")[:58, :118], picture("two.png")[:58, :118])
 
 
+def test_sample_replaces_a_link_and_leaves_the_old_picture_on_a_full_disk(tinygan, here, digits_run, monkeypatch):
+    tinygan("sample", digits_run, "--n", 2, "--out", "old.png")
+    (here / "a.png").symlink_to("old.png")
+    before = (here / "old.png").read_bytes()
+    assert tinygan("sample", digits_run, "--n", 4, "--out", "a.png")[0] == 0
+    assert not (here / "a.png").is_symlink() and (here / "old.png").read_bytes() == before
+
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    status, _, err = tinygan("sample", digits_run, "--n", 9, "--out", "old.png")
+    assert status == 1 and one_line(err) and (here / "old.png").read_bytes() == before
+
+
 def test_interpolate_walks_along_each_row(tinygan, digits_run):
     assert tinygan("sample", digits_run, "--n", 16, "--interpolate", "--out", "walk.png")[:2] == (
         0,
@@ -340,9 +412,9 @@ def test_help_of_train_shows_every_default(tinygan):
     (["train", "--data", "ring", "--model", "conv"], "conv needs images, but ring is made of 2-D points"),
     (["train", "--model", "big"], "--model: invalid choice: 'big'"),
     (["train", "--loss", "gan"], "--loss: invalid choice: 'gan'"),
-    (["train", "--steps", "0"], "--steps: expected an integer >= 1, got '0'"),
-    (["train", "--steps", "1.5"], "--steps: expected an integer >= 1, got '1.5'"),
-    (["train", "--steps", "many"], "--steps: expected an integer >= 1, got 'many'"),
+    (["train", "--steps", "0"], "--steps: expected an integer >= 1 and <= 1000000000, got '0'"),
+    (["train", "--steps", "1.5"], "--steps: expected an integer >= 1 and <= 1000000000, got '1.5'"),
+    (["train", "--steps", "many"], "--steps: expected an integer >= 1 and <= 1000000000, got 'many'"),
     (["train", "--batch-size", "1"], "--batch-size: expected an integer >= 2"),
     (["train", "--batch-size", "101"], "--batch-size 101 is more than the 100 samples of digits"),
     (["train", "--lr", "0"], "--lr: expected a number > 0 and <= 10, got '0'"),
@@ -356,6 +428,17 @@ def test_help_of_train_shows_every_default(tinygan):
     (["train", "--device", "tpu"], "--device: invalid choice: 'tpu'"),
     (["train", "--device", "gpu"], "no usable GPU .*pip install cupy-cuda13x"),
     (["train", "--resume", "none"], "none holds no run"),
+    (["train", "--resume", ""], "--resume: expected a path, got an empty text"),
+    (["train", "--out", ""], "--out: expected a path, got an empty text"),
+    (["train", "--resume", "none", "--lr", "0.1"], "--lr: not with --resume, as the run in none keeps its own options"),
+    (["train", "--resume", "none", "--data", "digits", "--batch-size", "5", "--seed", "0", "--grey"],
+     "--data, --batch-size, --grey, --seed: not with --resume"),
+    (["train", "--resume", "none", "--out", "other", "--force"], "--out, --force: not with --resume"),
+    (["train", "--width", "100000"], "--width: expected an integer >= 1 and <= 8192"),
+    (["train", "--keep", "0"], "--keep: expected an integer >= 1"),
+    (["sample", ""], "expected a path, got an empty text"),
+    (["sample", "none", "--out", ""], "--out: expected a path, got an empty text"),
+    (["export", "none"], "--out"),
     (["train", "--out", "file"], "file"),
     (["train", "--out", "file/run"], "file/run"),
     (["train", "--out", "/proc/run"], "/proc/run"),
@@ -382,11 +465,13 @@ def test_bad_options_are_one_line_and_exit_status_2(tinygan, cheap, here, args, 
         (["--out", "none/grid.png"], "none/grid.png"),
         (["--out", "file/grid.png"], "file/grid.png"),
         (["--out", "grid.xyz"], "xyz"),
-        (["--out", "."], "unknown file extension|Is a directory|'.'"),
+        (["--out", "null.png"], "null.png: not a regular file, so it is not replaced"),
+        (["--out", "."], "no picture format has the suffix"),
     ],
 )
 def test_pictures_that_cannot_be_written_are_one_line_and_exit_status_2(tinygan, here, digits_run, args, words):
     (here / "file").write_text("in the way")
+    (here / "null.png").symlink_to(os.devnull)
     status, out, err = tinygan("sample", digits_run, "--n", 2, *args)
     assert (status, out) == (2, "") and one_line(err) and re.search(words, err), err
 
@@ -422,6 +507,6 @@ def test_weights_of_another_run_are_refused_with_their_name(tinygan, cheap, digi
 
 
 def test_a_newer_format_is_refused_with_both_names(tinygan, digits_run, monkeypatch):
-    monkeypatch.setattr("tinygan.checkpoint.FORMAT", "tinygan 2")
+    monkeypatch.setattr("tinygan.checkpoint.FORMAT", "tinygan 3")
     status, _, err = tinygan("sample", digits_run)
-    assert status == 2 and one_line(err) and "expected format 'tinygan 2', found 'tinygan 1'" in err
+    assert status == 2 and one_line(err) and "expected format 'tinygan 3', found 'tinygan 2'" in err

@@ -5,18 +5,19 @@ import io
 import json
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tinygan import checkpoint, data, nn, plot, run, train
+from tinygan import checkpoint, data, files, nn, plot, run, train
 from tinygan.checkpoint import CheckpointError
 from tinygan.losses import LOSSES
 from tinygan.randomness import rng, seed
 from tinygan.run import Config, Run, generator_of
 
-FILES = {"config.json", "log.csv", "losses.png", "samples.png", "training.gif", "weights.npz"}
+FILES = {"config.json", "frames.npz", "log.csv", "losses.png", "samples.png", "training.gif", "weights.npz"}
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +261,261 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path, cheap, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         finish(a_run)
     assert signal.getsignal(signal.SIGINT) is before
-    assert os.listdir(tmp_path / "run") == ["config.json"]
+    assert set(os.listdir(tmp_path / "run")) == {"config.json", "weights.npz"}, "the beginning was saved"
+
+
+def test_a_signal_between_two_rows_leaves_no_row_of_its_own(tmp_path, cheap, monkeypatch):
+    """After going on, log, pictures and weights are those of a run that nobody stopped."""
+    monkeypatch.setattr(run, "LOGS", 4)
+    monkeypatch.setattr(run, "FRAMES", 3)
+    monkeypatch.setattr(plot, "losses", lambda log: np.uint8([[r["step"], r["g_loss"] * 99 % 256] for r in log]))
+    whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
+    finish(Run.start(ring(steps=23), whole))
+    for step in (2, 7, 11, 22):
+        at_step(monkeypatch, step, lambda gan: os.kill(os.getpid(), signal.SIGTERM))
+        a_run = Run.resume(parts) if os.path.exists(parts) else Run.start(ring(steps=23), parts)
+        assert finish(a_run)[0] == 143 and a_run.gan.steps == step
+    finish(Run.resume(parts))
+    assert_same_run(whole, parts)
+    for name in ("samples.png", "losses.png", "training.gif", "config.json"):
+        with open(f"{whole}/{name}", "rb") as a, open(f"{parts}/{name}", "rb") as b:
+            assert a.read() == b.read(), name
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
+def test_a_hang_up_is_like_sigterm_however_often_it_comes(tmp_path, cheap, monkeypatch):
+    def thrice(gan):
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+
+    at_step(monkeypatch, 2, thrice)
+    status, out = finish(Run.start(ring(), str(tmp_path / "run")))
+    assert status == 129 and "stopped at step 2" in out
+
+
+def test_in_a_thread_a_run_sets_no_handlers(tmp_path, cheap):
+    result = []
+    thread = threading.Thread(target=lambda: result.append(finish(Run.start(ring(), str(tmp_path / "run")))))
+    thread.start()
+    thread.join()
+    assert result[0][0] == 0
+
+
+def test_another_number_of_steps_belongs_to_the_run_from_then_on(tmp_path, cheap, monkeypatch):
+    folder = str(tmp_path / "a run's")
+    finish(Run.start(ring(), folder))
+    at_step(monkeypatch, 6, lambda gan: os.kill(os.getpid(), signal.SIGINT))
+    status, out = finish(Run.resume(folder, steps=9))
+    assert status == 130 and out.splitlines()[-1].endswith(f"--resume '{tmp_path}/a run'\"'\"'s'"), out
+    with open(f"{folder}/config.json") as file:
+        assert json.load(file)["steps"] == 9
+    again = Run.resume(folder)
+    assert finish(again)[0] == 0 and again.gan.steps == 9
+    status, out = finish(Run.resume(folder))
+    assert status == 0 and out.startswith("nothing left to do: ") and "has done its 9 steps" in out and "--steps N" in out
+    with pytest.raises(ValueError, match="--steps 8: .* has done 9 steps already"):
+        Run.resume(folder, steps=8)
+
+
+def test_a_run_is_saved_before_its_first_step(tmp_path, cheap):
+    folder = str(tmp_path / "run")
+    Run.start(ring(), folder)
+    assert weights(folder)["game/steps"] == 0
+    again = Run.resume(folder)
+    assert again.gan.steps == 0 and finish(again)[0] == 0
+    finish(Run.start(ring(), str(tmp_path / "whole")))
+    assert_same_run(tmp_path / "whole", folder)
+
+
+def test_a_folder_without_weights_can_be_started_again_or_begins_anew(tmp_path, cheap):
+    """As a process leaves it that was killed before the first checkpoint."""
+    folder, whole = str(tmp_path / "run"), str(tmp_path / "whole")
+    finish(Run.start(ring(), whole))
+    for _ in range(2):
+        Run.start(ring(), folder)
+        os.unlink(f"{folder}/weights.npz")
+    with pytest.warns(UserWarning, match="holds no checkpoint yet: it starts from the beginning"):
+        finish(Run.resume(folder))
+    assert_same_run(whole, folder)
+    os.unlink(f"{folder}/weights.npz")
+    with pytest.raises(CheckpointError, match=r"weights\.npz: no such file, so .*start it again with tinygan train"):
+        Run.resume(folder)
+
+
+def test_the_clock_saves_too(tmp_path, cheap, monkeypatch):
+    seen = []
+    at_step(monkeypatch, 3, lambda gan: seen.append(int(weights(tmp_path / "run")["game/steps"])))
+    monkeypatch.setattr(run, "PERIOD", -1)
+    finish(Run.start(ring(), str(tmp_path / "run")))
+    assert seen == [2]
+
+
+# ---- one writer per folder --------------------------------------------------------------------------------
+
+def test_a_folder_that_is_being_written_is_left_alone(tmp_path, cheap, monkeypatch):
+    folder, errors = str(tmp_path / "run"), []
+
+    def intrude(gan):
+        for enter in (lambda: Run.start(ring(), folder), lambda: Run.start(ring(), folder, force=True),
+                      lambda: Run.resume(folder), lambda: Run.resume(folder, steps=9)):
+            with pytest.raises(files.Locked, match=f"is in use by process {os.getpid()} on"):
+                enter()
+            errors.append(1)
+        generator_of(folder)                                # reading needs no lock
+
+    at_step(monkeypatch, 2, intrude)
+    assert finish(Run.start(ring(), folder))[0] == 0
+    assert len(errors) == 4 and set(os.listdir(folder)) == FILES
+    assert len(log(folder)) == 4
+
+
+@pytest.mark.parametrize("fails", ["diverges", "full disk", "second Ctrl-C"])
+def test_the_lock_is_given_back_however_a_run_ends(tmp_path, cheap, monkeypatch, fails):
+    def action(gan):
+        if fails == "diverges":
+            raise train.Diverged("...")
+        raise OSError(28, "No space left on device") if fails == "full disk" else KeyboardInterrupt
+
+    at_step(monkeypatch, 2, action)
+    with pytest.raises((train.Diverged, OSError, KeyboardInterrupt)):
+        finish(Run.start(ring(), str(tmp_path / "run")))
+    assert "lock" not in os.listdir(tmp_path / "run")
+
+
+def test_what_a_killed_run_left_behind_is_removed_at_the_start(tmp_path, cheap, monkeypatch):
+    folder = str(tmp_path / "run")
+    finish(Run.start(ring(), folder))
+    (tmp_path / "run" / f".weights.npz.{files.zlib.crc32(files.socket.gethostname().encode()):08x}-4194305-1-0123abcd.tmp").touch()
+    assert set(os.listdir(folder)) != FILES
+    Run.resume(folder)
+    assert set(os.listdir(folder)) == FILES
+
+
+# ---- a folder that goes away ------------------------------------------------------------------------------
+
+def remove(folder):
+    for name in os.listdir(folder):
+        os.unlink(os.path.join(folder, name))
+    os.rmdir(folder)
+
+
+@pytest.mark.parametrize("what", ["deleted", "deleted with its parent", "moved", "moved, and another is there",
+                                  "moved, and a file is there"])
+def test_a_folder_that_goes_away_while_training_costs_nothing(tmp_path, cheap, monkeypatch, what):
+    """Everything is saved again or beside it, the error says where, and the run can go on from there."""
+    place, whole = str(tmp_path / "runs" / "run"), str(tmp_path / "whole")
+    finish(Run.start(ring(steps=20), whole))
+
+    def take_away(gan):
+        if what.startswith("deleted"):
+            remove(place)
+        else:
+            os.rename(place, tmp_path / "elsewhere")
+        if what.endswith("parent"):
+            os.rmdir(tmp_path / "runs")
+        elif what.endswith("another is there"):
+            os.mkdir(place)
+            with open(os.path.join(place, "weights.npz"), "w") as file:
+                file.write("somebody else's")
+        elif what.endswith("file is there"):
+            open(place, "w").close()
+
+    a_run = Run.start(ring(steps=20), place)
+    at_step(monkeypatch, 11, take_away)
+    with pytest.raises(run.FolderLost, match="was deleted or moved while training; step .* was saved in .*go on with") as error:
+        finish(a_run)
+    assert not isinstance(error.value, FileNotFoundError), "which would be bad input, exit status 2"
+    folder = str(error.value).rpartition("--resume ")[2]
+    beside = what.endswith("is there")
+    assert (folder != place) == beside and folder.startswith(place)
+    assert set(os.listdir(folder)) == FILES
+    if what.endswith("another is there"):
+        with open(os.path.join(place, "weights.npz")) as file:
+            assert file.read() == "somebody else's"
+    finish(Run.resume(folder))
+    assert_same_run(whole, folder)
+    with open(f"{whole}/training.gif", "rb") as a, open(f"{folder}/training.gif", "rb") as b:
+        assert a.read() == b.read(), "no frame was lost"
+
+
+# ---- output that goes away --------------------------------------------------------------------------------
+
+class Fails(io.StringIO):
+    """Output that takes some lines and then fails."""
+
+    def __init__(self, error, lines=1):
+        super().__init__()
+        self.error, self.lines = error, lines
+
+    def write(self, text):
+        if self.lines <= 0:
+            raise self.error
+        self.lines -= text.count("\n")
+        return super().write(text)
+
+
+@pytest.mark.parametrize("error, terminal, status", [
+    (BrokenPipeError(32, "Broken pipe"), False, 141), (BrokenPipeError(32, "Broken pipe"), True, 141),
+    (OSError(5, "Input/output error"), False, 1), (ValueError("I/O operation on closed file"), False, 1)])
+def test_output_that_fails_stops_the_run_with_everything_saved(tmp_path, cheap, error, terminal, status):
+    folder, whole = str(tmp_path / "run"), str(tmp_path / "whole")
+    finish(Run.start(ring(), whole))
+    out = Fails(error, 0)
+    out.isatty = lambda: terminal
+    with pytest.warns(UserWarning, match=r"output failed \(\w+\): stopped at step 1; go on with: tinygan train --resume"):
+        assert Run.start(ring(), folder).train(out) == status
+    finish(Run.resume(folder))
+    assert_same_run(whole, folder)
+
+
+def test_output_needs_nothing_but_write(tmp_path, cheap, monkeypatch):
+    class Plain:
+        text = ""
+
+        def write(self, text):
+            self.text += text
+
+        def flush(self):
+            pass
+
+    out = Plain()
+    assert Run.start(ring(), str(tmp_path / "a")).train(out) == 0 and "done in" in out.text
+    monkeypatch.setattr("sys.stdout", None)             # a program without a console
+    assert Run.start(ring(), str(tmp_path / "b")).train() == 0
+
+
+# ---- data -------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def marked(monkeypatch, few):
+    """Data that know where they are and what they hold, as `data.Dataset` may."""
+    class Marked:
+        def __init__(self, fingerprint):
+            self.fingerprint, self.path = fingerprint, "/absolute/pics"
+            self.x, self.is_image, self.mixture = few.x, True, None
+
+        def __len__(self):
+            return len(self.x)
+
+    def load(spec, **options):
+        specs.append(spec)
+        return Marked(prints[-1])
+
+    specs, prints = [], ["one"]
+    monkeypatch.setattr(data, "load", load)
+    return specs, prints
+
+
+def test_a_run_notices_that_its_data_have_changed(tmp_path, cheap, marked):
+    specs, prints = marked
+    folder = str(tmp_path / "run")
+    Run.start(ring(data="folder:pics"), folder)
+    Run.resume(folder)
+    assert specs == ["folder:pics", "folder:/absolute/pics"]
+    prints.append("two")
+    with pytest.raises(ValueError, match="the data folder:/absolute/pics have changed since .* began, so it cannot go on"):
+        Run.resume(folder)
+    assert "lock" not in os.listdir(folder)
 
 
 # ---- divergence -------------------------------------------------------------------------------------------
@@ -288,7 +543,7 @@ def test_weights_that_turn_nan_in_the_last_step_are_not_saved(tmp_path, cheap, m
     at_step(monkeypatch, 4, spoil("d"))
     with pytest.raises(train.Diverged, match=r"step 4: not saving .*weights\.npz: discriminator/0\.weight holds NaN"):
         finish(Run.start(ring(), str(tmp_path / "run")))
-    assert not (tmp_path / "run" / "weights.npz").exists()
+    assert weights(tmp_path / "run")["game/steps"] == 0, "the beginning stays"
 
 
 def test_samples_that_turn_nan_are_noticed_before_they_are_drawn(tmp_path, cheap, monkeypatch):
@@ -378,16 +633,33 @@ def test_damaged_or_missing_weights_are_one_error_that_names_them(done, spoil):
             read(done.folder)
 
 
+ROW = {"step": 1, "d_loss": 1.0, "g_loss": 1.0, "seconds": 0.1}
+
+
 @pytest.mark.parametrize(
     "info",
     [
         {},
-        {"step": 1, "log": [], "seconds": 0.0},
-        {"step": 1, "log": [], "seconds": 0.0, "random": []},
-        {"step": 1, "log": [], "seconds": 0.0, "random": {"seed": 0, "generators": {"latent": {"state": 1}}}},
+        {"log": [], "seconds": None},
+        {"log": None, "seconds": 0.0},
+        {"log": {}, "seconds": 0.0},
+        {"log": "", "seconds": 0.0},
+        {"log": [1], "seconds": 0.0},
+        {"log": [{}], "seconds": 0.0},
+        {"log": [{**ROW, "d_loss": "1"}], "seconds": 0.0},
+        {"log": [{**ROW, "d_loss": float("nan")}], "seconds": 0.0},
+        {"log": [{**ROW, "step": 10 ** 400}], "seconds": 0.0},
+        {"log": [{**ROW, "step": True}], "seconds": 0.0},
+        {"log": [{**ROW, "step": 9}], "seconds": 0.0},
+        {"log": [{**ROW, "step": 2}, ROW], "seconds": 0.0},
+        {"log": [ROW, {**ROW, "step": 2, "more": 1.0}], "seconds": 0.0},
+        {"log": [], "seconds": -1},
+        {"log": [], "seconds": float("inf")},
+        {"log": [], "seconds": 0.0, "best": "high"},
     ],
+    ids=str,
 )
 def test_weights_that_no_run_saved_cannot_be_resumed(done, info):
-    checkpoint.save(done.path("weights.npz"), {k: v.state_dict() for k, v in done.gan.parts().items()}, info)
+    checkpoint.save(done.path("weights.npz"), done.gan.state_dict(), info)
     with pytest.raises(CheckpointError, match=r"weights\.npz: not saved by a run"):
         Run.resume(done.folder)

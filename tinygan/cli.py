@@ -8,15 +8,21 @@ import warnings
 
 import numpy as np
 
-from . import backend, data, plot
-from .checkpoint import CheckpointError
+from . import backend, data, export, plot
+from .interruption import Handlers, stop
 from .losses import LOSSES
+from .randomness import Randomness
 from .run import DEFAULTS, Config, Run, field, generator_of
+from .saved import LIMITS
 from .train import Diverged
 
+OPTIONS = ("data", "model", "loss", "steps", "batch_size", "lr", "width", "latent", "size", "grey",
+           "seed", "device", "keep")
+RESUMED = ("steps", "device", "keep")           # what may change when a run goes on
+
 TRAIN_HELP = """examples:
-  tinygan train                                        a convolutional GAN on the bundled digits
-  tinygan train --data ring --loss wasserstein         eight Gaussians, WGAN-GP, with the critic's field drawn
+  tinygan train                                    a convolutional GAN on the bundled digits
+  tinygan train --data ring --loss wasserstein     eight Gaussians, WGAN-GP, the critic's field
 """
 
 SAMPLE_HELP = """examples:
@@ -32,92 +38,154 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def number(kind, low, high=None, above=False):
+def number(kind, low, high, above=False):
     """An argparse type: a number of this kind, ≥ low (or > low), ≤ high."""
     def parse(text):
         try:
             value = kind(text)
         except ValueError:
             value = None
-        if value is None or not (value > low if above else value >= low) or (high is not None and value > high):
-            raise argparse.ArgumentTypeError(f"expected {'an integer' if kind is int else 'a number'} "
-                                             f"{'>' if above else '>='} {low}{f' and <= {high}' if high else ''}, got {text!r}")
+        if value is None or not (low < value if above else low <= value) or value > high:
+            what = "an integer" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(
+                f"expected {what} {'>' if above else '>='} {low} and <= {high}, got {text!r}")
         return value
     return parse
 
 
+def path(text):
+    """An argparse type: a file or folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got an empty text")
+    return text
+
+
+def limited(name):
+    """The argparse type of an integer option of `train`."""
+    return number(int, *LIMITS[name])
+
+
 def parser():
     """The whole command line."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    root = Parser(prog="tinygan", description="Train small GANs, from scratch, on NumPy or CuPy.", formatter_class=formatter,
+    layout = argparse.RawDescriptionHelpFormatter
+    root = Parser(prog="tinygan", formatter_class=layout,
+                  description="Train small GANs, from scratch, on NumPy or CuPy.",
                   epilog=TRAIN_HELP + "\nThe options of a command: tinygan train --help")
-    commands = root.add_subparsers(dest="command", metavar="{train,sample,info}", required=True)
-
-    t = commands.add_parser("train", help="train a GAN", description="Train a GAN and write a run folder.", epilog=TRAIN_HELP,
-                            formatter_class=formatter)
-
-    def default(name):
-        return ", ".join(f"{v[name]} for {k}" for k, v in DEFAULTS.items())
-    t.add_argument("--data", default="digits", metavar="NAME",
-                   help=f"{data.CHOICES} (default: digits)")
-    t.add_argument("--model", choices=["mlp", "conv"], help="default: conv for images, mlp for 2-D points")
-    t.add_argument("--loss", choices=list(LOSSES), default="non-saturating",
-                   help="default: non-saturating; wasserstein adds the gradient penalty of WGAN-GP")
-    t.add_argument("--steps", type=number(int, 1), metavar="N", help=f"default: {default('steps')}")
-    t.add_argument("--batch-size", type=number(int, 2), metavar="N", help=f"default: {default('batch_size')}")
-    t.add_argument("--lr", type=number(float, 0, 10, above=True), metavar="X", help=f"Adam's rate (default: {default('lr')})")
-    t.add_argument("--width", type=number(int, 1), metavar="N", help=f"channels or units (default: {default('width')})")
-    t.add_argument("--latent", type=number(int, 1), metavar="N", help=f"size of z (default: {default('latent')})")
-    t.add_argument("--size", type=number(int, 6, 1024), default=64, metavar="N", help="image size for folder: (default: 64)")
-    t.add_argument("--grey", action="store_true", help="read a folder: as grey images (default: colour)")
-    t.add_argument("--seed", type=number(int, 0), default=0, metavar="N", help="default: 0")
-    t.add_argument("--device", choices=["auto", "cpu", "gpu"], default="auto", help="default: auto (the GPU where one works)")
-    t.add_argument("--out", metavar="FOLDER", help="run folder (default: runs/<data>-<model>)")
-    t.add_argument("--force", action="store_true", help="replace the run that the folder holds")
-    t.add_argument("--resume", metavar="FOLDER", help="go on with this run; only --steps and --device count then")
-
-    s = commands.add_parser("sample", help="draw from a trained run", description="Draw samples from a trained run.",
-                            epilog=SAMPLE_HELP, formatter_class=formatter)
-    s.add_argument("run", metavar="RUN", help="a run folder")
-    s.add_argument("--n", type=number(int, 1, 100_000), default=64, metavar="N", help="number of samples (default: 64)")
-    s.add_argument("--out", default="grid.png", metavar="FILE", help="the picture, .png (default: grid.png)")
-    s.add_argument("--seed", type=number(int, 0), default=0, metavar="N", help="default: 0")
-    s.add_argument("--interpolate", action="store_true", help="walk between latents, eight steps per row")
-    s.add_argument("--device", choices=["auto", "cpu", "gpu"], default="cpu", help="default: cpu")
-
+    commands = root.add_subparsers(dest="command", required=True,
+                                   metavar="{train,sample,export,info}")
+    add_train_options(commands.add_parser(
+        "train", help="train a GAN", description="Train a GAN and write a run folder.",
+        epilog=TRAIN_HELP, formatter_class=layout))
+    add_sample_options(commands.add_parser(
+        "sample", help="draw from a trained run", description="Draw samples from a trained run.",
+        epilog=SAMPLE_HELP, formatter_class=layout))
+    add_export_options(commands.add_parser(
+        "export", help="write weights for other programs",
+        description="Write one network of a run as a .safetensors file."))
     commands.add_parser("info", help="print versions, BLAS, threads and devices",
                         description="Print what tinygan runs on: versions, BLAS, threads, devices.")
     return root
 
 
+def add_train_options(t):
+    """An option that is not given is None: the defaults are those of `Config`."""
+    def default(name):
+        values = ", ".join(f"{values[name]} for {kind}" for kind, values in DEFAULTS.items())
+        return f"default: {values}"
+
+    t.add_argument("--data", metavar="NAME", help=f"{data.CHOICES} (default: digits)")
+    t.add_argument("--model", choices=["mlp", "conv"],
+                   help="default: conv for images, mlp for 2-D points")
+    t.add_argument("--loss", choices=list(LOSSES), help="default: non-saturating; wasserstein adds "
+                                                        "the gradient penalty of WGAN-GP")
+    t.add_argument("--steps", type=limited("steps"), metavar="N", help=default("steps"))
+    t.add_argument("--batch-size", type=limited("batch_size"), metavar="N",
+                   help=default("batch_size"))
+    t.add_argument("--lr", type=number(float, 0, 10, above=True), metavar="X",
+                   help=f"Adam's rate ({default('lr')})")
+    t.add_argument("--width", type=limited("width"), metavar="N",
+                   help=f"channels or units ({default('width')})")
+    t.add_argument("--latent", type=limited("latent"), metavar="N",
+                   help=f"size of z ({default('latent')})")
+    t.add_argument("--size", type=limited("size"), metavar="N",
+                   help="image size for folder: (default: 64)")
+    t.add_argument("--grey", action="store_true", default=None,
+                   help="read a folder: as grey images (default: colour)")
+    t.add_argument("--seed", type=limited("seed"), metavar="N", help="default: 0")
+    t.add_argument("--device", choices=["auto", "cpu", "gpu"],
+                   help="default: auto (the GPU where one works)")
+    t.add_argument("--keep", type=limited("keep"), metavar="K",
+                   help="checkpoints to keep: the last K (default: 1); with two or more also the "
+                        "best for 2-D mixtures")
+    t.add_argument("--out", type=path, metavar="FOLDER",
+                   help="run folder (default: runs/<data>-<model>)")
+    t.add_argument("--force", action="store_true", help="replace the run that the folder holds")
+    t.add_argument("--resume", type=path, metavar="FOLDER",
+                   help="go on with this run, whose options stay; only --steps, --device and "
+                        "--keep can be given too")
+
+
+def add_sample_options(s):
+    """The options of `tinygan sample`."""
+    s.add_argument("run", type=path, metavar="RUN",
+                   help="a run folder, or a file made by tinygan export")
+    s.add_argument("--n", type=number(int, 1, 100_000), default=64, metavar="N",
+                   help="number of samples (default: 64)")
+    s.add_argument("--out", type=path, default="grid.png", metavar="FILE",
+                   help="the picture, .png (default: grid.png)")
+    s.add_argument("--seed", type=limited("seed"), default=0, metavar="N", help="default: 0")
+    s.add_argument("--interpolate", action="store_true",
+                   help="walk between latents, eight steps per row")
+    s.add_argument("--device", choices=["auto", "cpu", "gpu"], default="cpu", help="default: cpu")
+
+
+def add_export_options(e):
+    """The options of `tinygan export`."""
+    e.add_argument("run", type=path, metavar="RUN", help="a run folder")
+    e.add_argument("--out", type=path, required=True, metavar="FILE", help="the file, .safetensors")
+    e.add_argument("--part", choices=export.PARTS, default="average",
+                   help="which network (default: average)")
+
+
 def train(args):
     """`tinygan train`"""
-    if args.resume:
-        run = Run.resume(args.resume, args.steps, args.device)
+    given = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
+    if args.resume is not None:
+        others = [name for name in given if name not in RESUMED]
+        others += [name for name in ("out", "force") if getattr(args, name)]
+        if others:
+            names = ", ".join("--" + name.replace("_", "-") for name in others)
+            raise ValueError(f"{names}: not with --resume, as the run in {args.resume} keeps its "
+                             "own options")
+        run = Run.resume(args.resume, **given)
     else:
-        names = ("data", "model", "loss", "steps", "batch_size", "lr", "seed", "device", "size", "grey", "width", "latent")
-        run = Run.start(Config(**{n: getattr(args, n) for n in names}), args.out, args.force)
+        run = Run.start(Config(**given), args.out, args.force)
     c = run.config
-    print(f"{c.data}: {len(run.dataset):,} samples of {run.dataset.x.shape[1:]}, {c.model} networks, {c.loss} loss, "
-          f"batch {c.batch_size}, on the {c.device}; writing to {run.folder}", flush=True)
+    x = run.dataset.x
+    with run.lock.taken():                      # given back if the output has been closed already
+        print(f"{c.data}: {len(x):,} samples of {x.shape[1:]}, {c.model} networks, {c.loss} loss, "
+              f"batch {c.batch_size}, on the {c.device}; writing to {run.folder}", flush=True)
     return run.train()
 
 
 def walk(a, b, steps):
-    """Points on the great circle from a to b (spherical interpolation): between N(0, 1) latents a straight line is too short in
-    the middle (White 2016, section 2.1)."""
+    """Points on the great circle from a to b (spherical interpolation): between N(0, 1) latents a
+    straight line is too short in the middle (White 2016, section 2.1)."""
     t = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
     cosine = (a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b))
     angle = np.arccos(np.clip(cosine, -1, 1))
     if angle < 1e-4:
         return (1 - t) * a + t * b
-    return ((np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)).astype(np.float32)
+    arc = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
+    return arc.astype(np.float32)
 
 
 def sample(args):
     """`tinygan sample`"""
-    gan, config, shape = generator_of(args.run, backend.pick_device(args.device))
-    rng = np.random.default_rng(args.seed)
+    exported = args.run.endswith(".safetensors")
+    device = backend.pick_device(args.device)
+    gan, config, shape = (export.load if exported else generator_of)(args.run, device)
+    rng = Randomness(args.seed).rng("latent")
     if args.interpolate:
         rows = max(1, args.n // 8)
         ends = rng.standard_normal((rows, 2, config.latent), dtype=np.float32)
@@ -128,7 +196,9 @@ def sample(args):
     if len(shape) > 1:
         picture = plot.to_grid(fake, columns=8 if args.interpolate else None)
     else:
-        picture = plot.density(fake, data.load(config.data, seed=config.seed).x, field=field(gan, config))
+        # An exported generator comes without its judge.
+        behind = None if exported else field(gan, config)
+        picture = plot.density(fake, data.load(config.data, seed=config.seed).x, field=behind)
     plot.save_image(args.out, picture)
     print(f"{len(fake)} samples: {args.out}")
     return 0
@@ -144,7 +214,8 @@ def info(args):
     print(f"Python      {platform.python_version()} on {platform.system()} {platform.machine()}")
     print(f"NumPy       {np.__version__}, BLAS {blas.get('name')} {blas.get('version')}")
     print(f"matplotlib  {matplotlib.__version__}")
-    print(f"threads     {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores")
+    own = hasattr(os, "sched_getaffinity")
+    print(f"threads     {len(os.sched_getaffinity(0)) if own else os.cpu_count()} cores")
     try:
         backend.pick_device("gpu")
         print("GPU         " + backend.gpu_name())
@@ -153,20 +224,58 @@ def info(args):
     return 0
 
 
-def main(argv=None):
-    """Entry point of the command. Returns the exit status."""
+def write_export(args):
+    """`tinygan export`"""
+    export.save(args.run, args.out, args.part)
+    print(f"{args.part} of {args.run}: {args.out}")
+    return 0
+
+
+def run(argv):
+    """Do what the command line says. Returns the exit status: 2 for bad input, 1 for a failure, 128
+    + n for signal n."""
     args = parser().parse_args(argv)
-    warnings.formatwarning = lambda message, *where: f"tinygan: {message}\n"      # one line, without the source code
     try:
-        return {"train": train, "sample": sample, "info": info}[args.command](args)
+        commands = {"train": train, "sample": sample, "export": write_export, "info": info}
+        return commands[args.command](args)
+    except BrokenPipeError:                     # whoever read the output has gone, as `head` does
+        return 128 + 13
     except (data.DownloadError, Diverged) as e:
         status, message = 1, e
-    except (ValueError, CheckpointError, backend.DeviceError, FileNotFoundError, NotADirectoryError, FileExistsError,
+    except (ValueError, backend.DeviceError, FileNotFoundError, NotADirectoryError, FileExistsError,
             PermissionError, IsADirectoryError) as e:
         status, message = 2, e
     except (OSError, MemoryError) as e:                     # a full disk and the like
         status, message = 1, e
-    except KeyboardInterrupt:
-        status, message = 130, "interrupted"
     print(f"tinygan {args.command}: {' '.join(str(message).split())}", file=sys.stderr)
     return status
+
+
+def main(argv=None):
+    """Entry point of the command. Returns the exit status."""
+    # A warning is one line, without the source code.
+    warnings.formatwarning = lambda message, *where: f"tinygan: {message}\n"
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A name that the terminal cannot show stops nothing.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        with Handlers(stop):
+            try:
+                return run(argv)
+            finally:
+                _flush()
+    except KeyboardInterrupt as e:              # at any moment outside the training itself
+        print("tinygan: interrupted", file=sys.stderr)
+        return getattr(e, "status", 130)
+
+
+def _flush():
+    """Bring the output out now: of a reader that has gone, Python would complain at the very
+    end."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except AttributeError:                                  # no standard output at all
+        pass

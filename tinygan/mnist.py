@@ -21,7 +21,7 @@ from urllib.request import urlopen
 
 import numpy as np
 
-from .checkpoint import write_atomically
+from .files import write_atomically
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/",
            "https://storage.googleapis.com/cvdf-datasets/mnist/")

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 from PIL import Image
 
-from .checkpoint import write_atomically
+from .files import write_atomically
 
 # A notebook leaves the name of its own backend in MPLBACKEND, also for programs that it starts
 # where that backend is not installed. matplotlib would then refuse to be imported, so the name is

@@ -3,63 +3,48 @@
 A run folder holds
 
     config.json       the options, so that the run can be repeated, sampled from and resumed
+    weights.npz       the newest checkpoint: networks, optimisers, random generators and the log
+    weights-<step>.npz, best.npz      earlier checkpoints and the best one, with --keep
+    frames.npz        the pictures so far
     log.csv           step, losses, D's mean scores on real and fake samples, seconds
     samples.png       the generator's picture of the same latents, renewed while it learns
     training.gif      those pictures in a row
     losses.png        the log as curves
-    weights.npz       networks, optimisers and random generators (no pickle)
+    lock              who writes the folder at the moment (files.py)
+
+The checkpoint is the truth: it is written at the start, then by the clock and at the end, and
+everything that a run draws or logs follows from it and from the frames. So a run that was
+interrupted or killed, and goes on, leaves the same files in the end, bit for bit, as one that was
+not; only the seconds differ.
 """
 
+import contextlib
 import csv
-import dataclasses
 import io
 import json
-import math
 import os
-import signal
-import sys
+import re
+import tempfile
 import time
+import warnings
 
 import numpy as np
-from tqdm import tqdm
+from PIL import Image
 
-from . import backend, checkpoint, data, models, plot, randomness
-from .losses import LOSSES
+from . import backend, checkpoint, data, files, metrics, models, plot, saved
+from .checkpoint import FOREIGN, CheckpointError, reason
+from .interruption import Interruption
+from .progress import Progress
+from .randomness import Randomness
+from .saved import Config, checkpoints, generator_of, load_weights, read_config, resume_command
 from .train import GAN, Diverged, fit, row, wgan_gp
 
-FILES = ("weights.npz", "log.csv", "samples.png", "training.gif", "losses.png")
+__all__ = ["Config", "Run", "build", "field", "generator_of", "load_weights", "read_config"]
+
 FRAMES = 48                 # pictures in training.gif
 LOGS = 500                  # rows in log.csv
-
-
-@dataclasses.dataclass
-class Config:
-    """The options of a run; None means the default for this data and model, see `complete`."""
-
-    data: str = "digits"
-    model: str | None = None
-    loss: str = "non-saturating"
-    steps: int | None = None
-    batch_size: int | None = None
-    lr: float | None = None
-    seed: int = 0
-    device: str = "auto"
-    size: int = 64
-    grey: bool = False
-    width: int | None = None
-    latent: int | None = None
-
-    def complete(self, is_image):
-        """Fill in what was left open."""
-        self.model = self.model or ("conv" if is_image else "mlp")
-        if self.model == "conv" and not is_image:
-            raise ValueError(f"--model conv needs images, but {self.data} is made of 2-D points; use --model mlp")
-        defaults = DEFAULTS["points" if not is_image else self.model]
-        for name, value in defaults.items():
-            if getattr(self, name) is None:
-                setattr(self, name, value)
-        return self
-
+PERIOD = 30.0               # seconds between two checkpoints
+PRODUCTS = ("frames.npz", "log.csv", "samples.png", "training.gif", "losses.png", "best.npz")
 
 HIDDEN = 256                # units of the dense layer in both convolutional networks: it makes digits whole (see README)
 DEFAULTS = {
@@ -99,175 +84,313 @@ def field(gan, config):
     return gan.logits if config.loss == "wasserstein" else gan.score
 
 
-class Run:
-    """A run folder being written. `start` makes a new one, `resume` goes on with one, `open` reads one."""
+def png(image):
+    """A uint8 image as the bytes of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
 
-    def __init__(self, folder, config, dataset):
-        self.folder, self.config, self.dataset = folder, config, dataset
-        self.gan = build(config, dataset.x.shape[1:])
-        self.log, self.frames, self.seconds = [], [], 0.0
-        rng = np.random.default_rng(config.seed)
+
+class FolderLost(OSError):
+    """The run folder was deleted or moved while training; the message says where everything was
+    saved instead."""
+
+
+class Run:
+    """A run folder being written. `start` makes a new one, `resume` goes on with one; then `train`.
+
+    metric: None, or a function from samples of the fixed latents to a list of numbers that grows as
+    the generator gets better, compared from the left. With `keep` > 1 the checkpoint with the
+    highest is kept as best.npz. For mixtures: how many modes were found, then the share of samples
+    that lie on one.
+    """
+
+    def __init__(self, folder, config, dataset, gan, lock):
+        self.config, self.dataset, self.gan = config, dataset, gan
+        self.folder, self.place, self.lock = folder, os.path.abspath(folder), lock
+        self.log, self.seconds, self.frames, self.best = [], 0.0, {}, None
+        self.newest = self.framed = None        # the last steps in weights.npz and frames.npz
+        self.drawn = None                       # the last picture: (step, PNG)
         count = 64 if dataset.is_image else 2000
-        self.latents = rng.standard_normal((count, config.latent), dtype=np.float32)     # the same in every picture
+        z = Randomness(config.seed).rng("picture")
+        # The same latents in every picture.
+        self.latents = z.standard_normal((count, config.latent), dtype=np.float32)
+        mixture = getattr(dataset, "mixture", None)
+        self.metric = mixture and (lambda fake: [*metrics.mode_coverage(fake, mixture)[:2]])
 
     def path(self, name):
-        return os.path.join(self.folder, name)
+        """Where a file of this run is, whatever the current folder."""
+        return os.path.join(self.place, name)
+
+    # ---------------------------------------------------------------------------------- beginning
 
     @classmethod
     def start(cls, config, folder=None, force=False):
-        """Load the data, make the folder (default runs/<data>-<model>) and the networks. ValueError if it holds a run already."""
+        """Load the data, make the networks and the folder (default runs/<data>-<model>), and save
+        the beginning.
+
+        ValueError if the folder holds a run already, unless `force` replaces it, or if a run is
+        being written there.
+        """
         dataset = data.load(config.data, size=config.size, grey=config.grey, seed=config.seed)
         config.complete(dataset.is_image)
         if config.batch_size > len(dataset):
-            raise ValueError(f"--batch-size {config.batch_size} is more than the {len(dataset)} samples of {config.data}")
+            raise ValueError(f"--batch-size {config.batch_size} is more than the {len(dataset)} "
+                             f"samples of {config.data}")
         config.device = backend.pick_device(config.device)
-        randomness.seed(config.seed)
-        kind = config.data.partition(":")[0]
-        folder = folder or os.path.join("runs", f"{kind}-{config.model}")
-        run = cls(folder, config, dataset)
-        os.makedirs(folder, exist_ok=True)
-        if os.path.exists(run.path("config.json")) and not force:
-            raise ValueError(f"{folder} already holds a run: go on with it (--resume), replace it (--force) "
-                             "or choose another folder (--out)")
-        for name in FILES:                      # of the run that --force replaces
-            if os.path.exists(run.path(name)):
-                os.unlink(run.path(name))
-        text = json.dumps({**dataclasses.asdict(config), "shape": dataset.x.shape[1:]}, indent=2) + "\n"
-        checkpoint.write_atomically(run.path("config.json"), lambda f: f.write(text.encode()))
+        config.fingerprint = dataset.fingerprint if dataset.path else None
+        kind = re.sub(r"[^\w.-]+", "_", os.path.basename(config.data.partition(":")[0])) or "data"
+        folder = os.path.join("runs", f"{kind}-{config.model}") if folder is None else folder
+        if getattr(dataset, "path", None):      # absolute, so that the run can go on from anywhere
+            kind = "folder:" if config.data.startswith("folder:") else ""
+            config.data = kind + str(dataset.path)
+        with Randomness(config.seed):
+            gan = build(config, dataset.x.shape[1:])
+        run = cls(folder, config, dataset, gan, files.Lock(folder))
+        os.makedirs(run.place, exist_ok=True)
+        with run.lock.taken():
+            if checkpoints(run.place) and not force:
+                raise ValueError(f"{folder} already holds a run: go on with it (--resume), "
+                                 "replace it (--force) or choose another folder (--out)")
+            # Of the run that is replaced; the options first, as they mean nothing to other weights.
+            for name in ("config.json", *checkpoints(run.place), *PRODUCTS):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(run.path(name))
+            run._write_config()
+            run._write_state()
         return run
 
     @classmethod
-    def resume(cls, folder, steps=None, device="auto"):
-        """Go on where the run in this folder stopped, up to its own number of steps or another."""
-        config, _ = read_config(folder)
-        config.device, config.steps = backend.pick_device(device), steps or config.steps
-        randomness.seed(config.seed)
-        run = cls(folder, config, data.load(config.data, size=config.size, grey=config.grey, seed=config.seed))
-        parts, info = load_weights(folder)
-        checkpoint.restore(run.path("weights.npz"), parts, run.gan)
-        try:
-            run.log, run.seconds = info["log"], info["seconds"]
-        except (KeyError, TypeError, ValueError, AttributeError) as e:
-            raise checkpoint.CheckpointError(f"{run.path('weights.npz')}: not saved by a run ({type(e).__name__}: {e})") from None
+    def resume(cls, folder, steps=None, device="auto", keep=None):
+        """Go on where the run in this folder stopped, up to its own number of steps or another,
+        which becomes its own."""
+        read_config(folder)                     # without a run there is nothing to lock
+        lock = files.Lock(folder)
+        with lock.taken():
+            return cls._resume(folder, steps, device, keep, lock)
+
+    @classmethod
+    def _resume(cls, folder, steps, device, keep, lock):
+        """`resume`, with the lock taken, so that nobody else changes what is read."""
+        config, shape = read_config(folder)
+        config.device, config.keep = backend.pick_device(device), keep or config.keep
+        dataset = data.load(config.data, size=config.size, grey=config.grey, seed=config.seed)
+        now = dataset.fingerprint if config.fingerprint else None
+        if dataset.x.shape[1:] != shape or now != config.fingerprint:
+            raise ValueError(f"the data {config.data} have changed since {folder} began, so it "
+                             "cannot go on: bring them back, or start a new run (--out)")
+        run = cls(folder, config, dataset, None, lock)
+        run._load(shape)
+        if steps is not None and steps < run.gan.steps:
+            raise ValueError(f"--steps {steps}: {folder} has done {run.gan.steps} steps already")
+        if steps is not None and steps != config.steps:
+            config.steps = steps
+            if len(run.log) > 10 * LOGS:        # a run that was extended again and again
+                run.log = run.log[::2]
+        config.check()
+        run._write_config()
         return run
 
-    def train(self, out=None):
-        """Run to the end, or until the user interrupts. Returns 0, or the signal's exit status 130 / 143.
+    def _load(self, shape):
+        """The newest readable checkpoint and its frames; a run that was stopped before its first
+        one begins anew."""
+        if not checkpoints(self.place):
+            if any(os.path.exists(self.path(name)) for name in PRODUCTS):
+                raise CheckpointError(
+                    f"{self.path('weights.npz')}: no such file, so {self.folder} cannot go on; "
+                    "start it again with tinygan train and the options in its config.json")
+            warnings.warn(f"{self.folder} holds no checkpoint yet: it starts from the beginning",
+                          stacklevel=3)
+            with Randomness(self.config.seed):
+                self.gan = build(self.config, shape)
+            return self._write_state()
+        self.gan, info, name = saved.load_gan(self.place, self.config, shape)
+        try:
+            self.log, self.seconds, self.best = saved.progress_of(info, self.gan.steps)
+        except FOREIGN as e:
+            raise CheckpointError(f"{self.path(name)}: not saved by a run ({reason(e)})") from None
+        if name == "weights.npz":               # else that is damaged, and is not kept
+            self.newest = self.gan.steps
+        try:
+            self.frames = saved.load_frames(self.path("frames.npz"), self.gan.steps)
+        except CheckpointError as e:
+            warnings.warn(f"{e}; training.gif begins at step {self.gan.steps}", stacklevel=3)
 
-        Progress goes to `out` (default: standard output), as a bar on a terminal and else as plain lines.
+    # ---------------------------------------------------------------------------------- training
+
+    def train(self, out=None):
+        """Run to the end, or until a signal or lost output stops it. Returns 0, or 128 + the
+        signal's number, or 1.
+
+        Progress goes to `out` (default: standard output), as a bar on a terminal and else as plain
+        lines.
         """
-        config, gan, out = self.config, self.gan, out or sys.stdout
-        x = backend.to_device(self.dataset.x, config.device)
-        every_log, every_frame = max(1, config.steps // LOGS), max(1, config.steps // FRAMES)
-        bar = tqdm(total=config.steps, initial=gan.steps, unit=" steps", dynamic_ncols=True, file=out,
-                   disable=not out.isatty())
-        clock, printed = time.monotonic() - self.seconds, -math.inf
-        if gan.steps == 0:
-            self.frames.append(self.picture())
-        with Interruption() as stop, np.errstate(all="ignore"):         # `Diverged` says more than a warning
-            def on_step(gan, results):
-                nonlocal printed
-                bar.update()
-                if gan.steps % every_log == 0 or gan.steps == config.steps or stop.signal:
-                    self.seconds = time.monotonic() - clock
-                    self.log.append({**row(gan, results), "seconds": round(self.seconds, 3)})
-                    last = self.log[-1]
-                    bar.set_postfix_str(f"D {last['d_loss']:.3f}  G {last['g_loss']:.3f}", refresh=False)
-                    if bar.disable and (time.monotonic() - printed > 5 or gan.steps == config.steps):
-                        printed = time.monotonic()
-                        rate = gan.steps / self.seconds
-                        print(f"step {gan.steps}/{config.steps}  D {last['d_loss']:.3f}  G {last['g_loss']:.3f}  "
-                              f"{rate:.1f} steps/s  {(config.steps - gan.steps) / rate:.0f} s left", file=out, flush=True)
-                if gan.steps % every_frame == 0:
-                    self.frames.append(self.picture())
-                    if len(self.frames) % 8 == 0:
-                        self.save()
-                return stop.signal is not None
-            fit(gan, x, config.steps, config.batch_size, on_step)
-            bar.close()
-            self.save()
-        if stop.signal is not None:
-            print(f"stopped at step {gan.steps}; go on with: tinygan train --resume {self.folder}", file=out)
-            return 128 + stop.signal
-        print(f"done in {self.seconds:.0f} s: see {self.path('samples.png')} and {self.path('training.gif')}", file=out)
+        self.lock.take()
+        try:
+            # Here a signal is only noted, and an overflow is no warning: `Diverged` says more.
+            with Interruption() as self.stop, np.errstate(all="ignore"):
+                self.progress = Progress(self.config.steps, self.gan.steps, out)
+                before = self.gan.steps
+                try:
+                    self._play()
+                    self.save()
+                finally:
+                    self.progress.close()
+            return self._farewell(before)
+        finally:
+            self.lock.release()
+
+    def _play(self):
+        """The loop: `fit`, with `_after_step` after every step."""
+        steps = self.config.steps
+        self.every_log, self.every_frame = max(1, steps // LOGS), max(1, steps // FRAMES)
+        self.checked, self.began = time.monotonic(), time.monotonic() - self.seconds
+        if self.gan.steps == 0:
+            self._take_frame()
+        x = backend.to_device(self.dataset.x, self.config.device)
+        fit(self.gan, x, steps, self.config.batch_size, self._after_step)
+        self.seconds = time.monotonic() - self.began
+
+    def _after_step(self, gan, results):
+        """Log, draw and save what is due. Returns True to stop."""
+        self.progress.step()
+        self.seconds = time.monotonic() - self.began
+        if gan.steps % self.every_log == 0 or gan.steps == self.config.steps:
+            self.log.append({**row(gan, results), "seconds": round(self.seconds, 3)})
+            self.progress.row(self.log[-1], self.seconds)
+        if gan.steps % self.every_frame == 0:
+            self._take_frame()
+            if len(self.frames) % 8 == 0:
+                self.save()
+        if time.monotonic() - self.checked > PERIOD:
+            self._on_disk(self._write_state)
+        return self.stop.signal is not None or self.progress.lost is not None
+
+    def _farewell(self, before):
+        """Say how the run ended. Returns the exit status."""
+        steps, say = self.gan.steps, self.progress.say
+        go_on, lost = resume_command(self.folder), self.progress.lost
+        if steps == before == self.config.steps:
+            say(f"nothing left to do: {self.folder} has done its {steps} steps; "
+                f"for more: {go_on} --steps N")
+        elif steps == self.config.steps:
+            say(f"done in {self.seconds:.0f} s: see {os.path.join(self.folder, 'samples.png')} and "
+                f"{os.path.join(self.folder, 'training.gif')}")
+        elif self.stop.signal is not None:
+            say(f"stopped at step {steps}; go on with: {go_on}")
+            return 128 + self.stop.signal
+        else:
+            warnings.warn(f"output failed ({type(lost).__name__}): stopped at step {steps}; "
+                          f"go on with: {go_on}", stacklevel=3)
+            return 128 + 13 if isinstance(lost, BrokenPipeError) else 1         # 13 is SIGPIPE
         return 0
 
-    def picture(self):
+    # ---------------------------------------------------------------------------------- files
+
+    def picture(self, fake=None):
         """What the generator makes of the fixed latents now, as a uint8 image."""
-        fake = self.gan.sample(self.latents)
+        fake = self.gan.sample(self.latents) if fake is None else fake
         if not np.isfinite(fake).all():
-            raise Diverged(f"the generator's samples hold NaN or infinity at step {self.gan.steps}; try a smaller learning rate")
+            raise Diverged("the generator's samples hold NaN or infinity at step "
+                           f"{self.gan.steps}; try a smaller learning rate")
         if self.dataset.is_image:
             return plot.to_grid(fake)
-        return plot.density(fake, self.dataset.x, field=field(self.gan, self.config), title=f"step {self.gan.steps:,}")
+        behind = field(self.gan, self.config)
+        return plot.density(fake, self.dataset.x, field=behind, title=f"step {self.gan.steps:,}")
+
+    def _take_frame(self):
+        """One more picture for training.gif, and a new best checkpoint if this is one."""
+        fake = self.gan.sample(self.latents)
+        self.drawn = self.gan.steps, png(self.picture(fake))
+        self.frames[self.gan.steps] = self.drawn[1]
+        if self.metric and self.config.keep > 1:
+            score = self.metric(fake)
+            if self.best is None or score > self.best:
+                self.best = score
+                self._on_disk(lambda: self._write_checkpoint("best.npz"))
 
     def save(self):
         """Write everything the folder holds; each file is replaced as a whole."""
-        info = {"log": self.log, "seconds": self.seconds}
+        self._on_disk(self._write_state)
+        self._on_disk(self._write_pictures)
+
+    def _on_disk(self, write):
+        """Call `write`, which writes into the folder. If that was deleted or moved, save everything
+        elsewhere and stop."""
         try:
-            checkpoint.save(self.path("weights.npz"), self.gan.state_dict(), info)
-        except ValueError as e:
+            if not self.lock.held():
+                raise FileNotFoundError(self.place)
+            write()
+        except (FileNotFoundError, NotADirectoryError):
+            self._rescue()
+
+    def _rescue(self):
+        """Make the folder again, or one beside it if something is there now, and save everything.
+        Raises `FolderLost`."""
+        lost, place, self.framed = self.folder, self.place, None
+        self.lock.release()
+        for candidate in (place, *(f"{place}-{n}" for n in range(2, 10)), None):
+            try:
+                self.place = candidate or tempfile.mkdtemp(prefix="tinygan-")
+                os.makedirs(self.place, exist_ok=True)
+                if os.listdir(self.place):
+                    continue
+                self.folder = lost if candidate == place else self.place
+                self.lock = files.Lock(self.place)
+                self.lock.take()
+                self._write_config()
+                self._write_state()
+                self._write_pictures()
+                break
+            except (OSError, files.Locked):
+                continue
+        else:
+            raise FolderLost(f"{lost} was deleted or moved while training; nothing could be saved")
+        raise FolderLost(f"{lost} was deleted or moved while training; step {self.gan.steps} was "
+                         f"saved in {self.folder}; go on with: {resume_command(self.folder)}")
+
+    def _write(self, name, contents):
+        checkpoint.write_atomically(self.path(name), lambda file: file.write(contents))
+
+    def _write_config(self):
+        values = {**self.config.options(), "shape": self.dataset.x.shape[1:]}
+        self._write("config.json", (json.dumps(values, indent=2) + "\n").encode())
+
+    def _write_checkpoint(self, name):
+        info = {"log": self.log, "seconds": self.seconds, "best": self.best}
+        try:
+            checkpoint.save(self.path(name), self.gan.state_dict(), info)
+        except checkpoint.NotFinite as e:
             raise Diverged(f"step {self.gan.steps}: {e}; try a smaller learning rate") from None
+
+    def _write_state(self):
+        """The frames, then the checkpoint: so there is a frame for every step that the checkpoint
+        has been through."""
+        self.checked = time.monotonic()
+        if self.frames and max(self.frames) != self.framed:
+            frames = {str(step): np.frombuffer(raw, np.uint8) for step, raw in self.frames.items()}
+            checkpoint.save(self.path("frames.npz"), {"frames": frames}, {})
+            self.framed = max(self.frames)
+        if self.config.keep > 1 and self.newest not in (None, self.gan.steps):
+            files.keep_copy(self.path("weights.npz"), self.path(f"weights-{self.newest}.npz"))
+        self._write_checkpoint("weights.npz")
+        self.newest = self.gan.steps
+        older = [name for name in checkpoints(self.place) if name != "weights.npz"]
+        for name in older[self.config.keep - 1:]:
+            os.unlink(self.path(name))
         if self.log:
             text = io.StringIO()
             table = csv.DictWriter(text, self.log[0].keys(), lineterminator="\n")
             table.writeheader()
             table.writerows(self.log)
-            checkpoint.write_atomically(self.path("log.csv"), lambda f: f.write(text.getvalue().encode()))
-            plot.save_losses(self.path("losses.png"), self.log)
-        plot.save_image(self.path("samples.png"), self.picture())
-        if len(self.frames) > 1:
-            plot.save_gif(self.path("training.gif"), self.frames)
+            self._write("log.csv", text.getvalue().encode())
 
-
-class Interruption:
-    """Within this block Ctrl-C and SIGTERM are noted in `.signal` instead of stopping the program; a second one stops it."""
-
-    signal = None
-
-    def __enter__(self):
-        def note(number, frame):
-            if self.signal is not None:
-                raise KeyboardInterrupt
-            self.signal = number
-        self.before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *exception):
-        for s, handler in self.before.items():
-            signal.signal(s, handler)
-
-
-def read_config(folder):
-    """(Config, sample shape) of the run in a folder. Raises `CheckpointError`."""
-    path = os.path.join(folder, "config.json")
-    try:
-        with open(path, encoding="utf-8") as file:
-            values = json.load(file)
-        shape = tuple(values.pop("shape"))
-        config = Config(**values)
-        counts = (config.steps, config.batch_size, config.size, config.width, config.latent, *shape)
-        if not (len(shape) in (1, 3) and all(isinstance(n, int) and n > 0 for n in counts)
-                and isinstance(config.seed, int) and isinstance(config.lr, (int, float)) and isinstance(config.data, str)
-                and config.loss in list(LOSSES) and (config.model == "mlp" or config.model == "conv" and len(shape) == 3)):
-            raise ValueError("an option that no run can have")
-        return config, shape
-    except FileNotFoundError:
-        raise checkpoint.CheckpointError(f"{folder} holds no run (no config.json); make one with: tinygan train") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
-        raise checkpoint.CheckpointError(f"{path}: not the configuration of a run ({type(e).__name__}: {e})") from None
-
-
-def load_weights(folder):
-    """The checkpoint of the run in a folder."""
-    return checkpoint.load(os.path.join(folder, "weights.npz"))
-
-
-def generator_of(folder, device="cpu"):
-    """(GAN, Config, shape): the trained networks of a run, ready to `.sample(z)`. Raises `CheckpointError`."""
-    config, shape = read_config(folder)
-    config.device = device
-    gan = build(config, shape)
-    parts, _ = load_weights(folder)
-    checkpoint.restore(os.path.join(folder, "weights.npz"), parts, gan)
-    return gan, config, shape
+    def _write_pictures(self):
+        if self.drawn is None or self.drawn[0] != self.gan.steps:
+            self.drawn = self.gan.steps, png(self.picture())
+        self._write("samples.png", self.drawn[1])
+        if self.log:
+            self._write("losses.png", png(plot.losses(self.log)))
+        frames = [np.asarray(Image.open(io.BytesIO(raw))) for _, raw in sorted(self.frames.items())]
+        if len(frames) > 1:
+            plot.save_gif(self.path("training.gif"), frames)

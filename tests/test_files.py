@@ -1,0 +1,247 @@
+"""Files that are whole at every moment, temporary files that killed writers left, and locks."""
+
+import errno
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tinygan import files
+from tinygan.files import Lock, Locked
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+def put(path, contents=b"new"):
+    files.write_atomically(path, lambda file: file.write(contents))
+
+
+@pytest.fixture
+def dead():
+    """The pid of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+# ---- writing ----------------------------------------------------------------------------------------------
+
+def test_a_symbolic_link_is_replaced_not_followed(tmp_path):
+    (tmp_path / "precious").write_bytes(b"old")
+    (tmp_path / "a").symlink_to(tmp_path / "precious")
+    put(tmp_path / "a")
+    assert not (tmp_path / "a").is_symlink() and (tmp_path / "a").read_bytes() == b"new"
+    assert (tmp_path / "precious").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "link to a device"])
+def test_what_is_no_regular_file_is_never_replaced(tmp_path, kind):
+    path = tmp_path / "a"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path = path if kind == "link to a device" else os.devnull
+        if kind == "link to a device":
+            path.symlink_to(os.devnull)
+    with pytest.raises(ValueError, match="not a regular file, so it is not replaced"):
+        put(path)
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "no"), OSError(errno.EINVAL, "no"), AttributeError("no")])
+def test_a_folder_that_cannot_be_brought_to_the_disk_is_no_error(tmp_path, monkeypatch, error):
+    """Windows cannot open folders; some network file systems cannot fsync them."""
+    original = os.open
+
+    def no_folders(path, flags, *args, **kwargs):
+        if os.path.isdir(path):
+            raise error
+        return original(path, flags, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", no_folders)
+    put(tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_ctrl_c_just_after_the_renaming_is_only_ctrl_c(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def and_ctrl_c(a, b):
+        replace(a, b)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", and_ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        put(tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"new" and os.listdir(tmp_path) == ["a"]
+
+
+def test_an_error_names_the_file_and_not_its_temporary_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        put(tmp_path / "none" / "a")
+    assert str(error.value).endswith(f"'{tmp_path}/none/a'")
+
+
+def test_the_mode_of_a_new_file_follows_the_mask(tmp_path):
+    mask = os.umask(0o027)
+    try:
+        put(tmp_path / "a")
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+@needs_fork
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
+    def half(file):
+        file.write(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    for _ in range(3):
+        pid = os.fork()
+        if pid == 0:
+            files.write_atomically(tmp_path / "weights.npz", half)
+        os.waitpid(pid, 0)
+    assert len(os.listdir(tmp_path)) == 3
+    (tmp_path / ".mine.tmp").write_bytes(b"")
+
+    def look(file):                     # a living writer: this one
+        assert len(os.listdir(tmp_path)) == 5
+        files.remove_stale(tmp_path)
+        assert len(os.listdir(tmp_path)) == 2
+
+    files.write_atomically(tmp_path / "a", look)
+    assert sorted(os.listdir(tmp_path)) == [".mine.tmp", "a"]
+
+
+def test_what_a_writer_on_another_machine_left_stays(tmp_path, monkeypatch, dead):
+    monkeypatch.setattr(files.os, "getpid", lambda: dead)
+    monkeypatch.setattr(files.os, "unlink", lambda path: None)
+    monkeypatch.setattr(files.socket, "gethostname", lambda: "elsewhere")
+    with pytest.raises(ZeroDivisionError):
+        files.write_atomically(tmp_path / "a", lambda file: 1 / 0)
+    monkeypatch.undo()
+    files.remove_stale(tmp_path)
+    assert len(os.listdir(tmp_path)) == 1
+
+
+# ---- locks ------------------------------------------------------------------------------------------------
+
+@pytest.fixture(params=["flock", "no flock", "no fcntl"])
+def system(request, monkeypatch):
+    """Locks of the system; a file system that has none; Windows, which has no such module."""
+    if request.param == "no fcntl":
+        monkeypatch.setattr(files, "fcntl", None)
+    elif request.param == "no flock":
+        def refuse(*args):
+            raise OSError(errno.ENOTSUP, "Operation not supported")
+        monkeypatch.setattr(files.fcntl, "flock", refuse)
+    return request.param
+
+
+def test_one_holds_a_lock_and_the_others_are_told_who(tmp_path, system):
+    a, b = Lock(tmp_path), Lock(tmp_path)
+    a.take()
+    a.take()
+    assert a.held() and not b.held()
+    with pytest.raises(Locked, match=f"is in use by process {os.getpid()} on .*choose another folder"):
+        b.take()
+    a.release()
+    a.release()
+    assert os.listdir(tmp_path) == [] and not a.held()
+    b.take()
+    assert b.held()
+
+
+def test_a_lock_that_nobody_refers_to_any_more_is_free(tmp_path, system):
+    Lock(tmp_path).take()
+    Lock(tmp_path).take()
+
+
+@needs_fork
+def test_the_lock_of_a_killed_process_is_free(tmp_path, system):
+    pid = os.fork()
+    if pid == 0:
+        lock = Lock(tmp_path)
+        lock.take()
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert os.listdir(tmp_path) == ["lock"]
+    lock = Lock(tmp_path)
+    lock.take()
+    assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs /proc")
+def test_a_lock_whose_pid_belongs_to_another_process_now_is_free(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "fcntl", None)
+    mine = files._me()
+    (tmp_path / "lock").write_text(json.dumps({**mine, "began": str(int(mine["began"]) - 1)}))
+    Lock(tmp_path).take()
+    (tmp_path / "lock").write_text(json.dumps(mine))
+    with pytest.raises(Locked):
+        Lock(tmp_path).take()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"pid": "x"}', '{"pid": 1e999, "host": 3}', "[" * 9999,
+                                  '{"pid": 1, "began": "0", "host": "elsewhere"}'])
+def test_without_flock_a_lock_that_cannot_be_judged_is_kept_and_the_way_out_is_said(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(files, "fcntl", None)
+    (tmp_path / "lock").write_text(text)
+    with pytest.raises(Locked, match=r"in use by .*if that process has ended, delete .*lock$"):
+        Lock(tmp_path).take()
+
+
+def test_a_lock_that_is_a_symbolic_link_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_bytes(b"old")
+    (tmp_path / "lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError):
+        Lock(tmp_path).take()
+    assert (tmp_path / "precious").read_bytes() == b"old"
+
+
+def test_the_lock_of_a_folder_that_was_moved_is_not_held_and_not_taken_away_from_the_next(tmp_path):
+    (tmp_path / "a").mkdir()
+    lock = Lock(tmp_path / "a")
+    lock.take()
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert not lock.held()
+    (tmp_path / "a").mkdir()
+    other = Lock(tmp_path / "a")
+    other.take()
+    lock.release()
+    assert other.held()
+
+
+def test_many_threads_one_lock(tmp_path):
+    """Taken and released all the time: never two holders."""
+    holders, most, errors = [], [], []
+
+    def work():
+        try:
+            for _ in range(60):
+                lock = Lock(tmp_path)
+                try:
+                    lock.take()
+                except Locked:
+                    continue
+                holders.append(1)
+                most.append(len(holders))
+                holders.pop()
+                lock.release()
+        except Exception as e:
+            errors.append(e)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert errors == [] and set(most) == {1} and os.listdir(tmp_path) == []
