@@ -114,7 +114,8 @@ def _op_to_blame(s):
         order = 1
     for t in distinct(tape):
         if not np.allclose(host(t.op(*t.args, **t.kwargs)), host(t), rtol=1e-9, equal_nan=True):
-            return f"an argument of the op {t.op.name}, which was changed in place after it was used"
+            return (f"an argument of the op {t.op.name}, which was changed in place after it was "
+                    "used; make a new array instead")
         try:
             _check_alone(t, order, s.how)
         except gradcheck.GradientError as e:
