@@ -77,9 +77,9 @@ class Judge(NamedTuple):
 
 
 def judge():
-    """The classifier that comes with the package, with 2,000 images of MNIST's test set.
+    """The classifier that comes with the package, with every fifth image of MNIST's test set.
 
-    Its `accuracy` is the share of the whole test set (10,000 images) that it reads right: ACCURACY.
+    Its `accuracy`, the share of the whole test set (10,000 images) that it reads right, is 0.9916.
     """
     with np.load(Path(__file__).with_name("classifier.npz"), allow_pickle=False) as file:
         with Randomness(0):

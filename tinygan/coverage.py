@@ -104,7 +104,7 @@ def sliced_wasserstein(a, b, directions=128, seed=0):
         raise ValueError("sliced_wasserstein: expected samples (N, D) and (M, D) with N, M > 0, "
                          f"got {a.shape} and {b.shape}")
     theta = Randomness(seed).rng("slices").standard_normal((a.shape[1], directions))
-    n, theta = min(len(a), len(b)), theta / np.linalg.norm(theta, axis=0)
-    at = (np.arange(n) + 0.5) / n
-    qa, qb = (np.quantile(x @ theta, at, axis=0, method="inverted_cdf") for x in (a, b))
+    theta /= np.linalg.norm(theta, axis=0)
+    at = (np.arange(min(len(a), len(b))) + 0.5) / min(len(a), len(b))
+    qa, qb = (np.sort(x @ theta, axis=0)[(at * len(x)).astype(int)] for x in (a, b))
     return float(np.sqrt(((qa - qb) ** 2).mean()))
