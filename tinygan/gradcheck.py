@@ -40,8 +40,9 @@ from . import diagnosis
 from .autograd import Tensor, data_of, grad
 from .backend import device_of, to_device
 from .randomness import Randomness, current
-from .tape import argument_names, cancelled, host, overwriter, same
+from .tape import cancelled, close, host, overwriter, same, tensor_names
 
+OVERWRITTEN = "arrays to stay as they are", "other numbers in one", math.inf
 STENCIL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
 
 
@@ -92,7 +93,7 @@ def check(f, *args, wrt=(), order=2, tolerance=1e-7, step=1e-3, seed=0, jacobian
     within 2 `step` of a kink cannot be checked.
     """
     inputs, wrt = [_tensors(a) for a in args], [wrt] if isinstance(wrt, Tensor) else list(wrt)
-    named = _names(f, inputs)
+    named = tensor_names(f, inputs)
     leaves = [t for _, t in named] + wrt
     names = list(names or [n for n, _ in named]
                  + [getattr(t, "name", "") or f"wrt[{i}]" for i, t in enumerate(wrt)])
@@ -105,7 +106,11 @@ def check(f, *args, wrt=(), order=2, tolerance=1e-7, step=1e-3, seed=0, jacobian
     def values(record=False):
         with randomness.copy():                     # the same random numbers in every evaluation
             y = f(*inputs)
-        return list(y) if isinstance(y, (tuple, list)) else [y]
+        y = list(y) if isinstance(y, (tuple, list)) else [y]
+        if not all(hasattr(a, "shape") for a in y):
+            raise TypeError(f"check: f must return a Tensor, or several, got {y!r:.60}; "
+                            "a number taken out of a Tensor has no gradient")
+        return y
     how = _How(tolerance, step, Randomness(seed).rng("check"), Report())
     try:
         for t in wrt:
@@ -128,12 +133,12 @@ def check_module(module, *inputs, **options):
     def forward(*xs):
         _set_attributes(before, lambda v: _copied(v, list(parameters.values())))
         return module(*xs)
-    names = [name for name, _ in _names(module.forward, [_tensors(x) for x in inputs])]
+    names = [name for name, _ in tensor_names(module.forward, [_tensors(x) for x in inputs])]
     options = {"wrt": parameters.values(), "names": [*names, *parameters], **options}
     try:
         return check(forward, *inputs, **options)
     except GradientError as e:
-        moved = any(_is_state(v) and not same(now[name], v)
+        moved = any(_is_state(v) and not same(now.get(name), v)
                     for now, values in before for name, v in values.items())
         raise diagnosis.of_module(e, moved) from e.__cause__
     finally:
@@ -213,8 +218,7 @@ def _check_orders(values, leaves, names, order, jacobian, how):
     _check_tape(values())
     for x, name, data in zip(leaves, names, before, strict=True):
         if not same(x, data):
-            raise GradientError(name, 1, "it to stay as it is", "other numbers in it", math.inf,
-                                "f, which writes into its argument; work on a copy")
+            raise GradientError(name, 1, *OVERWRITTEN, "f, which writes into its argument")
     _check_repeats(first)
     for n in range(1, order + 1):
         if n == 2:
@@ -241,18 +245,16 @@ def _check_tape(results):
     found = overwriter(results)
     if found:
         t, name, what = found
-        raise GradientError(name, 1, f"{what} to stay as it is", "other numbers in it", math.inf,
-                            f"{t.op.name}, which writes into {what} in its forward pass or in its "
-                            f"rule for {name}; make a new array instead (not g *= 2 but g * 2)")
+        raise GradientError(name, 1, *OVERWRITTEN, f"{t.op.name}, which writes into {what} in its "
+                            f"forward pass or in its rule for {name}; make a new array instead "
+                            "(not g *= 2 but g * 2)")
 
 
 def _check_repeats(s):
     """f gives what it gave at first."""
-    for a, b in zip(s.start, s.f(False), strict=True):
-        size = np.abs(a).max(initial=0.0)
-        if a.shape != b.shape or not np.allclose(a, host(b), 1e-12, 1e-12 * size, equal_nan=True):
-            raise GradientError("all arguments", s.order, "the same result from the same arguments",
-                                "another one at a later call", math.inf, diagnosis.RANDOM)
+    if not all(close(a, b) for a, b in zip(s.f(False), s.start, strict=True)):
+        raise GradientError("all arguments", s.order, "the same result from the same arguments",
+                            "another one at a later call", math.inf, diagnosis.RANDOM)
 
 
 def _check_readings(s):
@@ -317,14 +319,6 @@ def _tensors(a):
     return Tensor(_float64(a)) if is_float else a
 
 
-def _names(f, inputs):
-    """(name, Tensor) of every Tensor among f's inputs: x, or xs[0] in a list."""
-    flat = []
-    for name, a in zip(argument_names(f, len(inputs)), inputs, strict=True):
-        flat += [(f"{name}[{j}]", b) for j, b in enumerate(a)] if type(a) is list else [(name, a)]
-    return [(name, a) for name, a in flat if isinstance(a, Tensor)]
-
-
 def _float64(x):
     """A copy of an array or of a Tensor's, as float64."""
     return data_of(x).astype(np.float64)
@@ -338,14 +332,15 @@ def _set_attributes(before, change):
 
 
 def _copied(v, parameters):
-    """A copy of an attribute: floating-point state as float64, parameters and parts themselves."""
+    """A copy of an attribute: floating-point state as float64; parameters and parts themselves."""
     if type(v) in (list, tuple):
         return type(v)(_copied(a, parameters) for a in v)
+    if type(v) is dict:
+        return dict(v)
     if not _is_state(v) or any(v is p for p in parameters):
-        return dict(v) if type(v) is dict else v
-    if isinstance(v, Tensor):
-        return Tensor(_float64(v))
-    return _float64(v) if v.dtype.kind == "f" else v.copy()
+        return v
+    copy = _float64(v) if v.dtype.kind == "f" else v.copy()
+    return Tensor(copy) if isinstance(v, Tensor) else copy
 
 
 def _is_state(v):

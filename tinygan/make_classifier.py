@@ -18,8 +18,7 @@ from . import classifier, data
 def main(path=None, epochs=5):
     path = Path(path or Path(__file__).with_name("classifier.npz"))
     train, test = data.mnist("train"), data.mnist("test")
-    module = classifier.train_classifier(train.x[10_000:], train.labels[10_000:], epochs,
-                                         network=classifier.judge_network)
+    module = classifier.train_classifier(train.x[10_000:], train.labels[10_000:], epochs, deep=True)
     weights = {name: v.astype(np.float16) for name, v in module.state_dict().items()}
     module.load_state_dict(weights)
     accuracy = (classifier.classify(module, test.x)[0] == test.labels).mean()

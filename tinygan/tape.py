@@ -23,6 +23,13 @@ def same(x, array):
     return np.array_equal(host(x), host(array), equal_nan=True)
 
 
+def close(x, array):
+    """Whether x holds the numbers of another array, to twelve digits of the largest."""
+    x, array = host(x), host(array)
+    room = 1e-12 * np.abs(array).max(initial=0.0)
+    return x.shape == array.shape and np.allclose(x, array, 1e-12, room, equal_nan=True)
+
+
 def made(results):
     """Every Tensor on the tape of these results that an op made, oldest first."""
     found, todo = {}, [t for t in results if isinstance(t, Tensor)]
@@ -56,6 +63,14 @@ def argument_names(f, n):
         many = p.kind is p.VAR_POSITIONAL
         names += [f"{p.name}[{j}]" for j in range(n - len(names))] if many else [p.name]
     return [*names, *(f"argument {i}" for i in range(len(names), n))][:n]
+
+
+def tensor_names(f, inputs):
+    """(name, Tensor) of every Tensor among f's inputs: x, or xs[0] in a list."""
+    flat = []
+    for name, a in zip(argument_names(f, len(inputs)), inputs, strict=True):
+        flat += [(f"{name}[{j}]", b) for j, b in enumerate(a)] if type(a) is list else [(name, a)]
+    return [(name, a) for name, a in flat if isinstance(a, Tensor)]
 
 
 def names_of(t):
