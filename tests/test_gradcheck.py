@@ -8,7 +8,7 @@ import pytest
 from table import draw
 
 from tinygan import nn, ops
-from tinygan.autograd import Tensor, data_of, grad, op
+from tinygan.autograd import Tensor, data_of, grad, no_grad, op
 from tinygan.backend import to_device, to_host
 from tinygan.gradcheck import GradientError, Report, check, check_module
 from tinygan.randomness import rng, seed
@@ -406,6 +406,35 @@ def test_an_array_that_is_changed_after_an_op_used_it_is_called_that():
     with pytest.raises(GradientError) as e:
         check_module(Late(), X)
     assert "op mul, which was changed in place after it was used" in e.value.look
+
+
+def test_rounding_to_float32_on_the_way_is_not_called_a_kink():
+    look = failure(lambda x: ops.exp(x.astype(np.float32)) * x, X).look
+    assert "float64 all the way" in look and "astype gives float32" in look
+
+
+def test_no_grad_on_the_way_is_called_a_cut():
+    def f(x):
+        with no_grad():
+            scale = ops.exp(x)
+        return scale * x
+    assert "no_grad" in failure(f, X).look and "cuts the graph: mul gets a constant a" in failure(f, X).look
+
+
+def test_lists_that_an_op_fills_are_not_called_a_cut():
+    """`normalize` reports its statistics in a list; a wrong rule elsewhere is still the one to blame."""
+    wrong = cube(lambda g, y, x: 3.3 * g * x * x)
+
+    def f(x):
+        return wrong(ops.normalize(x, 1.0, 0.0, axis=(1,), statistics=[]))
+    look = failure(f, X).look
+    assert "the op cube" in look and "cuts" not in look
+
+
+@pytest.mark.parametrize("result", [None, 1.5, "text"])
+def test_a_function_that_returns_no_tensor_is_refused(result):
+    with pytest.raises(TypeError, match="check: f must return a Tensor, or several, got"):
+        check(lambda x: result, X)
 
 
 class Spectral(nn.Module):

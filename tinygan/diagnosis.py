@@ -16,7 +16,7 @@ from . import gradcheck  # each of the two needs the other: an op is blamed by c
 from .autograd import Tensor
 from .tape import close, distinct, host, made, names_of, same, tensor_positions, written
 
-CUT = "a .data, a NumPy function or a number taken out of a Tensor cuts the graph"
+CUT = "a .data, no_grad, a NumPy function or a number taken out of a Tensor cuts the graph"
 POINT = "the point"
 RANDOM = ("the function or a rule, which is not deterministic: it draws random numbers that do not "
           "come from tinygan's rng, or keeps something from one call to the next")
@@ -84,6 +84,10 @@ def _point(s, x, gradient, h, expected, off):
     """Words about the point, if the slopes on its two sides differ or the slope does not settle."""
     finer = s.compare(x, gradient, h, s.how.step / 4)[0]
     if abs(finer - expected) > 1e-2 * off:
+        rounded = [t for t in made(s.f(True)) if t.dtype.itemsize < 8]
+        if rounded:
+            return (f"{POINT}, at which {rounded[0].op.name} gives {rounded[0].dtype}: finite "
+                    "differences need float64 all the way")
         return (f"{POINT}: the finite difference does not settle ({expected:.10g}, with a quarter "
                 f"of the step {finer:.10g}), so it lies near a kink, a jump or a pole; move it, or "
                 "try a smaller step")
@@ -141,8 +145,9 @@ def _cut(s, x, h):
     def constants():
         found = [(t, i, a) for t in made(s.f(True))
                  for i, a in [*enumerate(t.args), *t.kwargs.items()]]
-        return [(t, i, a) for t, i, a in found if getattr(a, "op", None) is None
-                and not isinstance(a, str) and not any(a is v for v in s.variables)]
+        return [(t, i, a) for t, i, a in found
+                if (isinstance(a, float) or hasattr(a, "dtype")) and getattr(a, "op", None) is None
+                and not any(a is v for v in s.variables)]
     here, centre = constants(), x.data
     x.data = centre + s.how.step * h
     there = constants()

@@ -297,8 +297,8 @@ def _check_jacobian(s):
             error = np.abs(got - expected) / max(np.abs(expected).max(), 1e-4 * size, 1e-300)
             i, j = np.unravel_index(np.argmax(error), error.shape)
             if not error[i, j] <= s.how.tolerance:
-                raise GradientError(name, 1, expected[i, j], got[i, j], error[i, j],
-                                    f"the entry for output {i} and input {j}, through all axes")
+                raise GradientError(name, 1, expected[i, j], got[i, j], error[i, j], "the entry "
+                                    f"for output {i} and input {j}, counted through all axes")
             s.how.report.add(name, "1, every entry", error[i, j])
 
 
@@ -336,7 +336,7 @@ def _copied(v, parameters):
     if type(v) in (list, tuple):
         return type(v)(_copied(a, parameters) for a in v)
     if type(v) is dict:
-        return dict(v)
+        return {k: _copied(a, parameters) for k, a in v.items()}
     if not _is_state(v) or any(v is p for p in parameters):
         return v
     copy = _float64(v) if v.dtype.kind == "f" else v.copy()
