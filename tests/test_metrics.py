@@ -203,6 +203,11 @@ def test_reading_puts_every_mode_back_also_after_an_error():
             assert [m.training for m in net.modules()] == [True, False, True, True]
 
 
+def test_no_images_are_refused():
+    with pytest.raises(ValueError, match=r"expected N > 0 images, got \(0, 3\)"):
+        classify(nn.Linear(3, 2), np.zeros((0, 3), np.float32))
+
+
 def test_training_a_classifier_leaves_the_callers_random_numbers_alone():
     before = randomness.rng("batch").bit_generator.state, randomness.current()
     digits = data.digits()

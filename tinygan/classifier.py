@@ -117,6 +117,8 @@ def classify(module, images, batch_size=500):
 
 def _in_batches(module, f, images, batch_size):
     """The tuples f(batch) of all batches, float64 on the host; the module in evaluation mode."""
+    if len(images) == 0:
+        raise ValueError(f"classifier: expected N > 0 images, got {np.shape(images)}")
     device = device_of(module.parameters()[0].data)
     modes = [(m, m.training) for m in module.modules()]
     module.eval()

@@ -63,8 +63,9 @@ def precision_recall(real, fake, k=3):
 
     Around every real sample lies a ball that reaches to its k-th nearest real neighbour.
     Precision is the share of fakes within some ball; recall is the same with real and fake
-    exchanged. Source: Kynkäänniemi et al. 2019, "Improved precision and recall metric", eq. 1 and
-    2.
+    exchanged. A lonely real sample has a large ball, in which rubbish counts as precise: read both
+    figures together. Source: Kynkäänniemi et al. 2019, "Improved precision and recall metric for
+    assessing generative models", eq. 1 and 2.
     """
     real, fake = _pair("precision_recall", real, fake, least=k + 1)
     d = pairwise(real, fake)                                                       # (N, M)

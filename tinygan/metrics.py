@@ -27,22 +27,25 @@ def evaluate_points(samples, mixture, least=0.01, resamples=10, seed=0):
     columns are drawn anew each time, as many points. The deviation over halves of a set is the
     standard error of an average over the whole set.
     """
-    samples, rng, rows = np.asarray(samples, np.float64), Randomness(seed).rng("evaluate"), []
-    n = max(len(samples) // 2, 1)
-    for i in range(resamples):
-        fresh, row = mixture.sample(n, rng), {}
-        for name, points in {"samples": samples[rng.permutation(len(samples))[:n]],
-                             "perfect sampler": mixture.sample(n, rng),
-                             "uniform noise": coverage.uniform_noise(mixture, n, rng)}.items():
-            c = coverage.mode_coverage(points, mixture, least=least)
-            row[name] = {
-                f"modes with {least:.0%} of the samples": c.modes,
-                "modes with one sample": coverage.mode_coverage(points, mixture, least=0.0).modes,
-                "share on a mode": c.high_quality, "total variation": c.tv,
-                "reverse KL": c.reverse_kl, "width of the modes": c.std_ratio,
-                "sliced Wasserstein distance": coverage.sliced_wasserstein(points, fresh, seed=i)}
-        rows.append(row)
+    samples, rng = np.asarray(samples, np.float64), Randomness(seed).rng("evaluate")
+    n, rows = max(len(samples) // 2, 1), []
+    for _ in range(resamples):
+        fresh, sides = mixture.sample(n, rng), {
+            "samples": samples[rng.permutation(len(samples))[:n]],
+            "perfect sampler": mixture.sample(n, rng),
+            "uniform noise": coverage.uniform_noise(mixture, n, rng)}
+        rows.append({name: _point_figures(x, mixture, least, fresh) for name, x in sides.items()})
     return _summary(rows)
+
+
+def _point_figures(samples, mixture, least, fresh):
+    """Every figure of one side; fresh: true samples for the distance."""
+    c = coverage.mode_coverage(samples, mixture, least=least)
+    return {f"modes with {least:.0%} of the samples": c.modes,
+            "modes with one sample": coverage.mode_coverage(samples, mixture, least=0.0).modes,
+            "share on a mode": c.high_quality, "total variation": c.tv, "reverse KL": c.reverse_kl,
+            "width of the modes": c.std_ratio,
+            "sliced Wasserstein distance": coverage.sliced_wasserstein(samples, fresh)}
 
 
 def evaluate_digits(images, labels=None, train=None, real=None, module=None, resamples=10, seed=0):
