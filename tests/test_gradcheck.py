@@ -408,6 +408,16 @@ def test_an_array_that_is_changed_after_an_op_used_it_is_called_that():
     assert "op mul, which was changed in place after it was used" in e.value.look
 
 
+@pytest.mark.parametrize("f", [
+    lambda x: ops.where(x > 1.0, ops.sqrt(x - 1.0), 0.0), cube(lambda g, y, x: g * x / (0.0 * x)),
+    cube(lambda g, y, x: g * np.where([[True], [False]], 1.0, np.nan) * x)])
+def test_a_gradient_that_is_not_finite_is_called_that(f):
+    """The function is finite: neither it nor the point is to blame."""
+    with np.errstate(all="ignore"):
+        look = failure(f, X).look
+    assert "a rule, whose result is not finite" in look and "deterministic" not in look
+
+
 def test_rounding_to_float32_on_the_way_is_not_called_a_kink():
     look = failure(lambda x: ops.exp(x.astype(np.float32)) * x, X).look
     assert "float64 all the way" in look and "astype gives float32" in look

@@ -58,7 +58,7 @@ def mode_coverage(samples, mixture, radius_sigmas=3.0, least=0.01):
     if not np.isfinite(samples).all() or not mixture.std > 0:
         raise ValueError("mode_coverage: needs finite samples and a mixture with std > 0, "
                          f"got std {mixture.std}")
-    k = len(mixture.centers)
+    k, inside = len(mixture.centers), ceiling(radius_sigmas)
     nearest, on = _nearest(samples, mixture, radius_sigmas)                         # (N,), (N,)
     counts = np.bincount(nearest[on], minlength=k)                                  # (K,)
     shares, q = counts / len(samples), np.bincount(nearest, minlength=k) / len(samples)
@@ -70,7 +70,6 @@ def mode_coverage(samples, mixture, radius_sigmas=3.0, least=0.01):
         group = samples[on & (nearest == i)]
         squares += ((group - group.mean(axis=0)) ** 2).sum()
         freedom += 2 * (len(group) - 1)
-    inside = ceiling(radius_sigmas)
     true = mixture.std * math.sqrt(1 - radius_sigmas ** 2 / 2 * (1 - inside) / inside)
     noise = uniform_noise(mixture, 10_000, Randomness(0).rng("noise"))
     return Coverage(modes, float(shares.sum()), float(tv),
