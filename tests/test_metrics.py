@@ -313,3 +313,10 @@ def test_labels_that_were_asked_for_are_compared_with_what_is_read():
 def test_other_images_are_not_evaluated(images):
     with pytest.raises(ValueError, match="evaluate_digits: expected at least 20 finite images"):
         metrics.evaluate_digits(images.astype(np.float32))
+
+
+@pytest.mark.parametrize("other", [dict(labels=np.zeros(29, int)), dict(train=np.zeros((99, 32, 32, 1))),
+                                   dict(train=np.zeros((9, 28, 28, 1)))])
+def test_labels_and_training_images_must_fit(other):
+    with pytest.raises(ValueError, match="evaluate_digits: expected at least 20"):
+        metrics.evaluate_digits(np.zeros((30, 28, 28, 1), np.float32), **other)

@@ -64,14 +64,17 @@ def evaluate_digits(images, labels=None, train=None, real=None, module=None, res
     module, train = module or ours.module, data.digits().x if train is None else np.asarray(train)
     held_images, held_labels = real or (ours.images, ours.labels)
     n = min(len(images), len(held_images), 5000) // 2
-    if images.shape[1:] != (28, 28, 1) or n < 10 or len(train) < n or not np.isfinite(images).all():
-        raise ValueError("evaluate_digits: expected at least 20 finite images (N, 28, 28, 1), and "
-                         f"half as many in train, got {images.shape} and {train.shape}")
+    if not images.shape[1:] == train.shape[1:] == (28, 28, 1) or n < 10 or len(train) < n \
+            or not np.isfinite(images).all() or labels is not None and len(labels) != len(images):
+        raise ValueError("evaluate_digits: expected at least 20 finite images (N, 28, 28, 1), as many "
+                         f"labels if any, and half as many in train, got {images.shape}, "
+                         f"{None if labels is None else len(labels)} and {train.shape}")
 
     def side(x, wanted):
         seen, p = classifier.read(module, x)
-        parts = [distances.pairwise(x[i:i + 500], train).min(axis=1) for i in range(0, len(x), 500)]
-        known = {"images": x, "features": seen, "p": p, "to train": np.concatenate(parts)}
+        nearest = [distances.pairwise(x, train[i:i + 2000]).min(axis=1)
+                   for i in range(0, len(train), 2000)]         # in parts, which saves memory
+        known = {"images": x, "features": seen, "p": p, "to train": np.min(nearest, axis=0)}
         return known if labels is None else {**known, "labels": np.asarray(wanted)}
     generated, held, rows = side(images, labels), side(held_images, held_labels), []
     for i in range(resamples):
