@@ -73,7 +73,7 @@ class Judge(NamedTuple):
 def judge():
     """The classifier that comes with the package, with every fifth image of MNIST's test set.
 
-    Its `accuracy`, the share of the whole test set (10,000 images) that it reads right, is 0.9916.
+    Its `accuracy`, the share of the whole test set (10,000 images) that it reads right, is 0.9931.
     """
     with np.load(Path(__file__).with_name("classifier.npz"), allow_pickle=False) as file:
         with Randomness(0):
