@@ -15,11 +15,11 @@ from .randomness import Randomness
 
 
 class Coverage(NamedTuple):
-    """What `mode_coverage` counts; the formulas stand there.
+    """What `mode_coverage` counts, by the formulas there.
 
-    modes: how many were found. high_quality: the share of samples on a mode, at best `ceiling`;
-    it is `uniform` for noise over the square around the mixture. tv: 0 (perfect) to 1. std_ratio:
-    1 if right, NaN if no mode holds two samples. reverse_kl: 0 (perfect) to log K.
+    high_quality is at best `ceiling`, and `uniform` for noise over the square around the mixture.
+    Perfect are tv 0 (of at most 1), std_ratio 1 (NaN if no mode holds two samples), reverse_kl 0
+    (of log K).
     """
 
     modes: int
