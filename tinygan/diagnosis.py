@@ -28,8 +28,8 @@ def look(s, x, gradient, h, expected, got):
     if not math.isfinite(expected):
         return "the function itself, which is not finite near this point"
     if not math.isfinite(got):
-        return ("a rule, whose result is not finite although the function is: 0 times infinity or a "
-                "division by 0, as in where(x > 0, sqrt(x), 0) at x < 0")
+        return ("a rule, whose result is not finite although the function is: 0 times infinity or "
+                "a division by 0, as in where(x > 0, sqrt(x), 0) at x < 0")
     where = ("" if _repeats(s, x, gradient, h, expected, off) else RANDOM) \
         or _point(s, x, gradient, h, expected, off) or _op_to_blame(s)
     if where:

@@ -66,8 +66,8 @@ def evaluate_digits(images, labels=None, train=None, real=None, module=None, res
     n = min(len(images), len(held_images), 5000) // 2
     if not images.shape[1:] == train.shape[1:] == (28, 28, 1) or n < 10 or len(train) < n \
             or not np.isfinite(images).all() or labels is not None and len(labels) != len(images):
-        raise ValueError("evaluate_digits: expected at least 20 finite images (N, 28, 28, 1), a label "
-                         "for each or None, and N/2 or more images in train, got "
+        raise ValueError("evaluate_digits: expected at least 20 finite images (N, 28, 28, 1), a "
+                         "label for each or None, and N/2 or more images in train, got "
                          f"{images.shape}, {np.shape(labels)} and {train.shape}")
 
     def side(x, wanted):
