@@ -14,7 +14,7 @@ import math
 
 from . import gradcheck  # each of the two needs the other: an op is blamed by checking it
 from .autograd import Tensor
-from .tape import close, distinct, host, made, names_of, same, tensor_positions, written
+from .tracing import close, distinct, host, made, names_of, same, tensor_positions, written
 
 CUT = "a .data, no_grad, a NumPy function or a number taken out of a Tensor cuts the graph"
 POINT = "the point"

@@ -40,7 +40,7 @@ from . import diagnosis
 from .autograd import Tensor, data_of, grad
 from .backend import device_of, to_device
 from .randomness import Randomness, current
-from .tape import cancelled, close, host, overwriter, same, tensor_names
+from .tracing import cancelled, close, host, overwriter, same, tensor_names
 
 OVERWRITTEN = "arrays to stay as they are", "other numbers in one", math.inf
 STENCIL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
