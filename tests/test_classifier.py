@@ -1,15 +1,18 @@
-"""The layers work beyond GANs: a small classifier made of them reads MNIST's test set."""
+"""The layers work beyond GANs: small classifiers made of them read MNIST's test set."""
 
+import hashlib
+
+import numpy as np
 import pytest
 
-from tinygan import data, metrics
+from tinygan import data, make_classifier, metrics
 
 
 def mnist(split):
     try:
         return data.mnist(split)
     except data.DownloadError as e:
-        pytest.skip(f"MNIST is nowhere to be had: {e}")
+        pytest.skip(f"MNIST could not be downloaded: {e}")
 
 
 @pytest.mark.slow
@@ -25,3 +28,34 @@ def test_a_classifier_reads_98_percent_of_mnists_test_set():
     assert right >= 0.98
     assert shares.confident > 0.9 and 0.08 < shares.smallest < 0.1
     assert (labels == test.labels)[confidence >= 0.9].mean() > 0.99, "where it is sure, it is right"
+
+
+@pytest.mark.slow
+def test_the_judge_is_what_its_file_says():
+    """Its accuracy on the whole test set; its held-out images are test images, and no training image."""
+    train, test, judge = mnist("train"), mnist("test"), metrics.judge()
+    labels, _ = metrics.classify(judge.module, test.x)
+    assert (labels == test.labels).mean() == judge.accuracy
+    np.testing.assert_array_equal(judge.images, test.x[::5])
+    np.testing.assert_array_equal(judge.labels, test.labels[::5])
+    known = {hashlib.sha256(x.tobytes()).digest() for x in train.x}
+    assert not any(hashlib.sha256(x.tobytes()).digest() in known for x in judge.images)
+
+
+def test_the_command_makes_such_a_file(tmp_path, monkeypatch, capsys):
+    """On small sets: trained without the first 10,000 images, and every fifth test image held out."""
+    digits, seen = data.digits(), []
+    monkeypatch.setattr(make_classifier.data, "mnist", lambda split: data.Dataset(
+        "mnist", *((digits.x, digits.labels) if split == "train" else (digits.x[:50], digits.labels[:50]))))
+    train = metrics.train_classifier
+    monkeypatch.setattr(make_classifier.classifier, "train_classifier",
+                        lambda x, labels, epochs, **how: seen.append(len(x)) or train(
+                            digits.x[:200], digits.labels[:200], 1, **how))
+    make_classifier.main(tmp_path / "made.npz")
+    with np.load(tmp_path / "made.npz") as made, np.load(
+            make_classifier.Path(make_classifier.__file__).with_name("classifier.npz")) as shipped:
+        assert {k: v.dtype for k, v in made.items()} == {k: v.dtype for k, v in shipped.items()}
+        assert {k: v.shape[1:] for k, v in made.items()} == {k: v.shape[1:] for k, v in shipped.items()}
+        np.testing.assert_array_equal(made["labels"], digits.labels[:50:5])
+        np.testing.assert_allclose(made["images"] / 127.5 - 1, digits.x[:50:5, ..., 0], atol=1e-6)
+    assert seen == [len(digits) - 10_000] and "of MNIST's test set" in capsys.readouterr().out

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tinygan import backend, data, metrics, nn
+from tinygan import backend, data, metrics, nn, randomness
 from tinygan.metrics import ceiling, class_shares, classify, mode_coverage
 
 TWO = data.Mixture(np.array([[0.0, 0.0], [10.0, 0.0]]), 1.0)
@@ -160,3 +160,163 @@ def test_training_the_classifier_learns_and_repeats():
 def test_the_classifier_refuses_other_data(images, labels, message):
     with pytest.raises(ValueError, match=f"train_classifier: .*{message}"):
         metrics.train_classifier(images, labels)
+
+
+# ---- the judge and the whole evaluation -------------------------------------------------------------------
+
+def test_the_judge_reads_its_held_out_images_and_never_saw_them():
+    """Real figures are figures of images that neither the judge nor a GAN of the digits trained on."""
+    judge, digits = metrics.judge(), data.digits()
+    labels, confidence = classify(judge.module, judge.images)
+    assert judge.images.shape == (2000, 28, 28, 1) and judge.images.dtype == np.float32
+    assert judge.images.min() == -1 and judge.images.max() == 1
+    assert (labels == judge.labels).mean() > 0.985 and judge.accuracy > 0.985
+    known = {x.tobytes() for x in digits.x}
+    assert not any(x.tobytes() in known for x in judge.images)
+    labels, _ = classify(judge.module, digits.x[:1000])
+    assert (labels == digits.labels[:1000]).mean() > 0.98       # bundled digits are unseen by it, too
+    assert not judge.module.training and not any(m.training for m in judge.module.modules())
+
+
+def test_features_are_what_the_last_layer_gets(device):
+    net = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Dropout(0.9), nn.Linear(5, 4)).to(device)
+    x = np.random.default_rng(0).standard_normal((23, 3)).astype(np.float32)
+    w, b, w2, b2 = (backend.to_host(p.data).astype(np.float64) for p in net.parameters())
+    hidden = np.maximum(x @ w + b, 0)
+    np.testing.assert_allclose(metrics.features(net, x, batch_size=5), hidden, rtol=1e-5, atol=1e-6)
+    seen, p = metrics.read(net, x, batch_size=7)
+    e = np.exp(hidden @ w2 + b2)
+    np.testing.assert_allclose(p, e / e.sum(axis=1, keepdims=True), rtol=1e-5)
+    assert seen.dtype == p.dtype == np.float64
+
+
+def test_reading_puts_every_mode_back_also_after_an_error():
+    """One part frozen by eval() stays frozen, and the others go on training."""
+    net = nn.Sequential(nn.BatchNorm(3).eval(), nn.Dropout(0.5), nn.Linear(3, 2))
+    for images in (np.zeros((4, 3), np.float32), np.zeros((4, 7), np.float32)):
+        for f in (classify, metrics.read):
+            if images.shape[1] == 7:
+                with pytest.raises(ValueError):
+                    f(net, images)
+            else:
+                f(net, images)
+            assert [m.training for m in net.modules()] == [True, False, True, True]
+
+
+def test_no_images_are_refused():
+    with pytest.raises(ValueError, match=r"expected N > 0 images, got \(0, 3\)"):
+        classify(nn.Linear(3, 2), np.zeros((0, 3), np.float32))
+
+
+def test_training_a_classifier_leaves_the_callers_random_numbers_alone():
+    before = randomness.rng("batch").bit_generator.state, randomness.current()
+    digits = data.digits()
+    metrics.train_classifier(digits.x[:50], list(digits.labels[:50]), epochs=1, batch_size=25)
+    assert before == (randomness.rng("batch").bit_generator.state, randomness.current())
+
+
+def test_reverse_kl_worked_out_by_hand():
+    """Of ten samples seven are nearest to the first centre: 0.7 log 1.4 + 0.3 log 0.6."""
+    samples = [[0, 0]] * 7 + [[10, 0]] * 2 + [[6, 0]]
+    found = mode_coverage(samples, TWO)
+    assert found.reverse_kl == pytest.approx(0.7 * math.log(1.4) + 0.3 * math.log(0.6))
+    assert mode_coverage([[0, 0]], TWO).reverse_kl == pytest.approx(math.log(2))
+    assert mode_coverage([[0, 0], [10, 0]], TWO).reverse_kl == 0
+
+
+def test_uniform_noise_covers_the_grid_and_lies_on_few_modes():
+    """25 discs of radius 3σ in a square that reaches 10σ beyond the centres: 25 π 0.15² / 9² = 2.2 %."""
+    grid = data.grid()
+    noise = metrics.uniform_noise(grid, 10_000, np.random.default_rng(0))
+    assert np.abs(noise).max() <= 4.5 and noise.std(axis=0) == pytest.approx(9 / math.sqrt(12), rel=0.02)
+    found = mode_coverage(noise, grid, least=0.0)
+    assert found.modes == 25 and mode_coverage(noise, grid).modes == 0
+    expected = 25 * math.pi * 0.15 ** 2 / 81
+    assert found.high_quality == pytest.approx(expected, rel=0.25)
+    assert found.uniform == pytest.approx(expected, rel=0.25)
+    assert found.ceiling == ceiling() and mode_coverage(noise, grid, 1.0).ceiling == ceiling(1)
+
+
+def test_sliced_wasserstein_of_a_shift_and_of_points():
+    """A shift by t moves every projection by ⟨t, θ⟩: √ mean ⟨t, θ⟩² = |t| / √D over all directions."""
+    a = np.random.default_rng(0).standard_normal((500, 3))
+    shift = np.array([3.0, 0.0, 4.0])
+    assert metrics.sliced_wasserstein(a, a + shift, 20_000) == pytest.approx(5 / math.sqrt(3), rel=0.01)
+    assert metrics.sliced_wasserstein(a, a[::-1]) == 0
+    line = np.array([[0.0], [1.0], [5.0]])                      # one axis: every θ is ±1
+    assert metrics.sliced_wasserstein(line, [[2.0], [2.0], [2.0]]) == pytest.approx(math.sqrt(14 / 3))
+    assert metrics.sliced_wasserstein(line, np.repeat(line, 4, axis=0)) == 0
+    assert metrics.sliced_wasserstein(a, a + 1) == metrics.sliced_wasserstein(a, a + 1)
+    with pytest.raises(ValueError, match=r"sliced_wasserstein: .*\(2, 3\) and \(2, 2\)"):
+        metrics.sliced_wasserstein(np.zeros((2, 3)), np.zeros((2, 2)))
+
+
+def test_points_are_set_beside_a_perfect_sampler_and_noise():
+    grid = data.grid()
+    halved = data.Mixture(grid.centers[:12], grid.std).sample(4000, np.random.default_rng(1))
+    figures = metrics.evaluate_points(halved, grid, resamples=3)
+    modes = figures["modes with 1% of the samples"]
+    assert modes["samples"] == (12, 0) and modes["perfect sampler"] == (25, 0) and modes["uniform noise"][0] == 0
+    assert figures["reverse KL"]["samples"][0] == pytest.approx(math.log(25 / 12), abs=0.02)
+    share = figures["share on a mode"]
+    assert abs(share["samples"][0] - ceiling()) < 0.01 > abs(share["perfect sampler"][0] - ceiling())
+    distance = figures["sliced Wasserstein distance"]
+    assert distance["samples"][0] > 3 * distance["perfect sampler"][0]
+    assert figures == metrics.evaluate_points(halved, grid, resamples=3)
+    lines = metrics.table(figures).split("\n")
+    assert len(lines) == 1 + len(figures) and lines[0].endswith("  uniform noise")
+    assert "12 ± 0" in lines[1]
+
+
+@pytest.fixture(scope="module")
+def evaluated():
+    """A copier, a generator of one digit that is real, and noise, all small."""
+    digits, judge = data.digits(), metrics.judge()
+    real = judge.images[:600], judge.labels[:600]
+    sets = {"copier": digits.x[:600], "one digit": judge.images[judge.labels == 3][:150],
+            "noise": np.random.default_rng(0).uniform(-1, 1, (200, 28, 28, 1)).astype(np.float32)}
+    return {name: metrics.evaluate_digits(x, train=digits.x[:2000], real=real, resamples=3)
+            for name, x in sets.items()}
+
+
+def test_the_evaluation_tells_failures_apart(evaluated):
+    """Each kind of failure shows in its own figure, and the real side stays where a perfect one would be."""
+    def of(name, figure, side="generated"):
+        return evaluated[name][figure][side][0]
+    for name in evaluated:
+        assert of(name, "read with confidence 0.9", "real, held out") > 0.9
+        assert abs(of(name, "nearer to training data", "real, held out") - 0.5) < 0.15
+        assert of(name, "copies of training data", "real, held out") < 0.1
+    assert of("copier", "copies of training data") == 1
+    assert of("one digit", "copies of training data") < 0.1
+    assert of("one digit", "rarest digit") == 0 and of("one digit", "recall") < 0.3
+    assert of("one digit", "total variation of digits") > 0.85
+    assert of("one digit", "inception-style score") < 2 < 8 < of("copier", "inception-style score")
+    assert of("noise", "coverage") < 0.2 and of("noise", "MS-SSIM within a digit") < 0.05
+    for name in ("one digit", "noise"):
+        distance = evaluated[name]["classifier Fréchet distance"]
+        assert distance["generated"][0] > 3 * distance["real, held out"][0]
+
+
+def test_labels_that_were_asked_for_are_compared_with_what_is_read():
+    judge = metrics.judge()
+    x, wanted = judge.images[:60], (judge.labels[:60] + (np.arange(60) < 30)) % 10     # half of them wrong
+    figures = metrics.evaluate_digits(x, wanted, real=(judge.images[60:160], judge.labels[60:160]),
+                                      train=judge.images[200:300], resamples=4)
+    mean, deviation = figures["reads as asked"]["generated"]
+    assert abs(mean - 0.5) < 0.1 and 0 < deviation < 0.2
+    assert figures["reads as asked"]["real, held out"][0] > 0.95
+
+
+@pytest.mark.parametrize("images", [np.zeros((30, 28, 28)), np.zeros((19, 28, 28, 1)),
+                                    np.full((30, 28, 28, 1), np.nan)])
+def test_other_images_are_not_evaluated(images):
+    with pytest.raises(ValueError, match="evaluate_digits: expected at least 20 finite images"):
+        metrics.evaluate_digits(images.astype(np.float32))
+
+
+@pytest.mark.parametrize("other", [dict(labels=np.zeros(29, int)), dict(train=np.zeros((99, 32, 32, 1))),
+                                   dict(train=np.zeros((9, 28, 28, 1)))])
+def test_labels_and_training_images_must_fit(other):
+    with pytest.raises(ValueError, match="evaluate_digits: expected at least 20"):
+        metrics.evaluate_digits(np.zeros((30, 28, 28, 1), np.float32), **other)

@@ -1,147 +1,136 @@
 """How good is a generator? Count, do not look.
 
-A loss does not say it: in a game of two, "lower" means that the other player got worse. What says it is a question about the
-samples:
+A loss does not say it: in a game of two, "lower" means that the other player got worse. What says
+it is a question about the samples, and the same question about real data that nobody trained on:
+their figure is what a perfect generator would reach. All of it is found under the name `metrics`:
 
-- 2-D mixtures have known modes, so `mode_coverage` counts how many of them were found and how much lies on them. Even a *perfect*
-  sampler has only 98.889 % of its samples within 3σ in the plane (`ceiling`); a higher figure means that the modes have shrunk.
-- Digits have no known density, but a classifier that is right 98 times in 100 can read them. `class_shares` says how many samples
-  it is sure about and whether all ten digits occur. Real digits, read by the same classifier, are the yardstick.
+- coverage.py: points in the plane, from mixtures whose modes are known
+- classifier.py: a network that reads digits
+- distances.py: images by their features or pixels
 
-All shares and averages are accumulated in float64.
+`evaluate_points` and `evaluate_digits` ask everything at once, and `table` prints their answer.
 """
-
-import math
-from typing import NamedTuple
 
 import numpy as np
 
-from . import randomness
-from .autograd import grad, no_grad
-from .backend import device_of, to_device, to_host
-from .losses import cross_entropy
-from .nn import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
-from .optim import Adam
-
-# ------------------------------------------------------------------------------------------------ points in the plane
+from . import classifier, coverage, data, distances
+from .classifier import *  # noqa: F403  (metrics is the public name of all three)
+from .coverage import *  # noqa: F403
+from .distances import *  # noqa: F403
+from .randomness import Randomness
 
 
-class Coverage(NamedTuple):
-    """modes: how many were found. high_quality: the share of samples that lie on a mode. tv: the distance from equal shares,
-    0 (perfect) to 1. std_ratio: the samples' spread within a mode by the mode's own, 1 if right, NaN if no mode holds two."""
+def evaluate_points(samples, mixture, least=0.01, resamples=10, seed=0):
+    """All figures of samples (N, 2), beside those of a perfect sampler and of uniform noise.
 
-    modes: int
-    high_quality: float
-    tv: float
-    std_ratio: float
-
-
-def ceiling(radius_sigmas=3.0):
-    """1 − exp(−r²/2): the share of a round 2-D Gaussian within r standard deviations, so the best possible `high_quality`."""
-    return 1 - math.exp(-radius_sigmas ** 2 / 2)
-
-
-def mode_coverage(samples, mixture, radius_sigmas=3.0, least=0.01):
-    """Compare samples (N, 2) with a `data.Mixture` of K modes. Returns a `Coverage`.
-
-    A sample lies *on* a mode if it is within r = radius_sigmas standard deviations of the nearest centre. A mode is found if at
-    least the share `least` of all samples lies on it, and no less than one sample: `least=0` counts lucky hits too, as many papers
-    do. With pₖ the share of samples on mode k,
-
-        high_quality = Σ pₖ        tv = ½ (Σ |pₖ − 1/K| + 1 − Σ pₖ)
-
-    (total variation, with what lies on no mode as a class of its own).
-
-    std_ratio is the standard deviation about each mode's own mean, pooled, by σ √(1 − (r²/2) e^(−r²/2) / (1 − e^(−r²/2))): that
-    of the true Gaussian cut off at the same radius.
+    Returns {figure: {column: (mean, deviation)}} over random halves of the samples; the other two
+    columns are drawn anew each time, as many points. The deviation over halves of a set is the
+    standard error of an average over the whole set.
     """
-    samples = np.asarray(samples, dtype=np.float64)
-    if samples.ndim != 2 or samples.shape[1] != 2 or len(samples) == 0:
-        raise ValueError(f"mode_coverage: samples must have shape (N, 2) with N > 0, got {samples.shape}")
-    if not np.isfinite(samples).all() or not mixture.std > 0:
-        raise ValueError(f"mode_coverage: needs finite samples and a mixture with std > 0, got std {mixture.std}")
-    k = len(mixture.centers)
-    distance = np.stack([np.hypot(*(samples - c).T) for c in mixture.centers])     # (K, N)
-    nearest = distance.argmin(axis=0)                                              # (N,)
-    on = distance.min(axis=0) <= radius_sigmas * mixture.std
-    counts = np.bincount(nearest[on], minlength=k)                                 # (K,)
-    shares = counts / len(samples)
-    modes = int(((counts > 0) & (shares >= least)).sum())
-    tv = (np.abs(shares - 1 / k).sum() + 1 - shares.sum()) / 2
-
-    squares, freedom = 0.0, 0
-    for i in np.flatnonzero(counts > 1):
-        group = samples[on & (nearest == i)]
-        squares += ((group - group.mean(axis=0)) ** 2).sum()
-        freedom += 2 * (len(group) - 1)
-    inside = ceiling(radius_sigmas)
-    true = mixture.std * math.sqrt(1 - radius_sigmas ** 2 / 2 * (1 - inside) / inside)
-    return Coverage(modes, float(shares.sum()), float(tv), math.sqrt(squares / freedom) / true if freedom else math.nan)
+    samples, rng = np.asarray(samples, np.float64), Randomness(seed).rng("evaluate")
+    n, rows = max(len(samples) // 2, 1), []
+    for _ in range(resamples):
+        fresh, sides = mixture.sample(n, rng), {
+            "samples": samples[rng.permutation(len(samples))[:n]],
+            "perfect sampler": mixture.sample(n, rng),
+            "uniform noise": coverage.uniform_noise(mixture, n, rng)}
+        rows.append({name: _point_figures(x, mixture, least, fresh) for name, x in sides.items()})
+    return _summary(rows)
 
 
-# ------------------------------------------------------------------------------------------------ digits
+def _point_figures(samples, mixture, least, fresh):
+    """Every figure of one side; fresh: true samples for the distance."""
+    c = coverage.mode_coverage(samples, mixture, least=least)
+    return {f"modes with {least:.0%} of the samples": c.modes,
+            "modes with one sample": coverage.mode_coverage(samples, mixture, least=0.0).modes,
+            "share on a mode": c.high_quality, "total variation": c.tv, "reverse KL": c.reverse_kl,
+            "width of the modes": c.std_ratio,
+            "sliced Wasserstein distance": coverage.sliced_wasserstein(samples, fresh)}
 
 
-def digit_classifier():
-    """Images (N, 28, 28, 1) in [−1, 1] → logits (N, 10): two convolutions with pooling and two linear layers."""
-    return Sequential(
-        Conv2d(1, 16, 5, padding=2), MaxPool2d(2), ReLU(),          # (N, 14, 14, 16)
-        Conv2d(16, 32, 5, padding=2), MaxPool2d(2), ReLU(),         # (N, 7, 7, 32)
-        Flatten(), Linear(7 * 7 * 32, 128), ReLU(), Dropout(0.5),
-        Linear(128, 10))
+def evaluate_digits(images, labels=None, train=None, real=None, module=None, resamples=10, seed=0):
+    """All figures of generated digits (N, 28, 28, 1), beside those of real digits held out.
 
+    labels: the digits (N,) that were asked for, if any. train: the images that the generator was
+    trained on (the bundled digits). real: (images, labels) that neither it nor the judge was
+    trained on (2,000 of MNIST's test set). module: the judge (`judge().module`).
 
-def train_classifier(images, labels, epochs=2, seed=0, batch_size=100, device="cpu"):
-    """A `digit_classifier` trained on images (N, 28, 28, 1) with integer labels (N,): Adam, the rate falling linearly to 0.
-
-    Two epochs of MNIST's training set: 98.8 % right on its test set. Calls `randomness.seed(seed)`. Returns the module, in
-    evaluation mode.
+    Returns {figure: {column: (mean, deviation)}}. Each resample splits the real images into halves:
+    n images to compare with, and as many that stand in for a perfect generator. n generated images
+    meet the same half. The deviation over halves of a set is the standard error of an average over
+    the whole set.
     """
-    if images.shape[1:] != (28, 28, 1) or labels.shape != images.shape[:1]:
-        raise ValueError(f"train_classifier: expected images (N, 28, 28, 1) and labels (N,), got {images.shape} and {labels.shape}")
-    if len(images) < batch_size:
-        raise ValueError(f"train_classifier: batch_size {batch_size} is more than the {len(images)} images")
-    randomness.seed(seed)
-    module = digit_classifier().to(device)
-    optimizer = Adam(module.parameters(), lr=2e-3)
-    rate, per_epoch = optimizer.lr, len(images) // batch_size
-    for epoch in range(epochs):
-        order = randomness.rng("batch").permutation(len(images))
-        for i in range(per_epoch):
-            pick = order[i * batch_size:(i + 1) * batch_size]
-            logits = module(to_device(images[pick], device))
-            loss = cross_entropy(logits, to_device(labels[pick], device))
-            optimizer.lr = rate * (1 - (epoch + i / per_epoch) / epochs)
-            optimizer.step(grad(loss, optimizer.params))
-    return module.eval()
+    ours, images = classifier.judge(), np.asarray(images)
+    module, train = module or ours.module, data.digits().x if train is None else np.asarray(train)
+    held_images, held_labels = real or (ours.images, ours.labels)
+    n = min(len(images), len(held_images), 5000) // 2
+    if not images.shape[1:] == train.shape[1:] == (28, 28, 1) or n < 10 or len(train) < n \
+            or not np.isfinite(images).all() or labels is not None and len(labels) != len(images):
+        raise ValueError("evaluate_digits: expected at least 20 finite images (N, 28, 28, 1), a "
+                         "label for each or None, and N/2 or more images in train, got "
+                         f"{images.shape}, {np.shape(labels)} and {train.shape}")
+
+    def side(x, wanted):
+        seen, p = classifier.read(module, x)
+        nearest = [distances.pairwise(x, train[i:i + 2000]).min(axis=1)
+                   for i in range(0, len(train), 2000)]         # in parts, which saves memory
+        known = {"images": x, "features": seen, "p": p, "to train": np.min(nearest, axis=0)}
+        return known if labels is None else {**known, "labels": np.asarray(wanted)}
+    generated, held, rows = side(images, labels), side(held_images, held_labels), []
+    for i in range(resamples):
+        rng = Randomness(seed + i).rng("evaluate")
+        fake, order = rng.permutation(len(images))[:n], rng.permutation(len(held_images))
+        unseen = {k: v[order[:n]] for k, v in held.items()}
+        seen = train[rng.permutation(len(train))[:n]]
+        sides = {"generated": (generated, fake), "real, held out": (held, order[n:2 * n])}
+        rows.append({name: _figures({k: v[pick] for k, v in s.items()}, unseen, seen, rng)
+                     for name, (s, pick) in sides.items()})
+    return _summary(rows)
 
 
-def classify(module, images, batch_size=500):
-    """What a classifier reads in images (N, ...): labels (N,) int64 and its confidence max softmax (N,) float64, in [1/K, 1]."""
-    device, training = device_of(module.parameters()[0].data), module.training
-    module.eval()
-    with no_grad():
-        logits = [to_host(module(to_device(images[i:i + batch_size], device)).data) for i in range(0, len(images), batch_size)]
-    module.train(training)
-    logits = np.concatenate(logits).astype(np.float64)                              # (N, K)
-    e = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return logits.argmax(axis=1), 1 / e.sum(axis=1)                                 # the largest e is 1
+def _figures(s, unseen, seen, rng):
+    """Every figure of one side, given real images it has not seen, and as many it may have seen."""
+    images, read_as = s["images"], s["p"].argmax(axis=1)
+    shares = classifier.class_shares(read_as, s["p"].max(axis=1), s["p"].shape[1])
+    precision, recall = distances.precision_recall(unseen["features"], s["features"])
+    density, covered = distances.density_coverage(unseen["features"], s["features"])
+    near, far = (distances.pairwise(images, real).min(axis=1) for real in (seen, unseen["images"]))
+    # Random pairs that read alike: neighbours in a random order, sorted by what is read in them.
+    order = rng.permutation(len(images))
+    order = order[np.argsort(read_as[order], kind="stable")]
+    a, b = order[:-1:2], order[1::2]
+    alike = read_as[a] == read_as[b]
+    similar = distances.ms_ssim(images[a][alike], images[b][alike])
+    obeyed = {"reads as asked": (read_as == s["labels"]).mean()} if "labels" in s else {}
+    return {
+        "read with confidence 0.9": shares.confident, **obeyed,
+        "rarest digit": shares.smallest,
+        "total variation of digits": np.abs(shares.classes - 1 / len(shares.classes)).sum() / 2,
+        "classifier Fréchet distance": distances.frechet(s["features"], unseen["features"]),
+        "kernel distance": distances.kernel_distance(s["features"], unseen["features"]),
+        "inception-style score": distances.inception_score(s["p"]),
+        "precision": precision, "recall": recall, "density": density, "coverage": covered,
+        "MS-SSIM within a digit": similar.mean() if len(similar) else np.nan,
+        "spread within a digit": distances.within_class_spread(images, read_as),
+        "nearer to training data": distances.overfit(near, far)[0],
+        "copies of training data": distances.copies(s["to train"], unseen["to train"])}
 
 
-class Shares(NamedTuple):
-    """confident: the share of samples whose class is clear; smallest: that of the rarest class; classes: each class's, (K,)."""
+def _summary(rows):
+    """{figure: {column: (mean, deviation)}} of [{column: {figure: value}}]."""
+    columns = list(rows[0])
+    values = {figure: {c: np.array([row[c][figure] for row in rows], np.float64) for c in columns}
+              for figure in rows[0][columns[0]]}
+    freedom = int(len(rows) > 1)
+    return {figure: {c: (float(v.mean()), float(v.std(ddof=freedom))) for c, v in of.items()}
+            for figure, of in values.items()}
 
-    confident: float
-    smallest: float
-    classes: np.ndarray
 
-
-def class_shares(labels, confidence, classes=10, least=0.9):
-    """Sum up what `classify` returned: clear means a confidence ≥ least; the classes' shares are of all samples. Gives `Shares`.
-
-    Compare with the same figures for real images: they are not 1 and 1/K either.
-    """
-    if len(labels) == 0 or labels.shape != confidence.shape:
-        raise ValueError(f"class_shares: expected N > 0 labels and confidences, got {labels.shape} and {confidence.shape}")
-    shares = np.bincount(labels, minlength=classes) / len(labels)
-    return Shares(float((confidence >= least).mean()), float(shares.min()), shares)
+def table(figures):
+    """What `evaluate_points` or `evaluate_digits` returned, as lines of text: mean ± deviation."""
+    rows = [["", *next(iter(figures.values()))]]
+    rows += [[figure, *(f"{mean:.4g} ± {deviation:.2g}" for mean, deviation in of.values())]
+             for figure, of in figures.items()]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip()
+                     for row in rows)

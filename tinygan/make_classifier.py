@@ -1,0 +1,32 @@
+"""Makes classifier.npz, the classifier of digits that comes with the package.
+
+    TINYGAN_DATA=DIR python -m tinygan.make_classifier     # DIR/mnist holds MNIST's files
+
+It is trained on MNIST's training images 10,000 to 59,999. The first 10,000 are the bundled
+digits, on which GANs train; the test set is held out. The file holds the weights as float16,
+every fifth test image with its label, and the share of the whole test set that the classifier
+reads right.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from . import classifier, data
+
+
+def main(path=None, epochs=5):
+    path = Path(path or Path(__file__).with_name("classifier.npz"))
+    train, test = data.mnist("train"), data.mnist("test")
+    module = classifier.train_classifier(train.x[10_000:], train.labels[10_000:], epochs, deep=True)
+    weights = {name: v.astype(np.float16) for name, v in module.state_dict().items()}
+    module.load_state_dict(weights)
+    accuracy = (classifier.classify(module, test.x)[0] == test.labels).mean()
+    images = np.rint((test.x[::5, ..., 0] + 1) * 127.5).astype(np.uint8)    # from every writer
+    np.savez_compressed(path, **weights, images=images, labels=test.labels[::5].astype(np.uint8),
+                        accuracy=accuracy)
+    print(f"right on {accuracy:.2%} of MNIST's test set; {path}: {path.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
