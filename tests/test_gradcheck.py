@@ -394,7 +394,8 @@ def test_a_cut_in_a_layer_is_called_a_cut(out):
     assert "formula of the rule" not in e.value.look and "evaluation mode" not in e.value.look
 
 
-def test_an_array_that_is_changed_after_an_op_used_it_is_called_that():
+def test_an_array_that_is_changed_after_an_op_used_it_does_no_harm():
+    """The tape holds a copy of every constant."""
     class Late(nn.Module):
         def __init__(self):
             self.scale = np.full(3, 0.1)
@@ -403,9 +404,7 @@ def test_an_array_that_is_changed_after_an_op_used_it_is_called_that():
             y = ops.tanh(x) * self.scale
             self.scale *= 1.25
             return y
-    with pytest.raises(GradientError) as e:
-        check_module(Late(), X)
-    assert "op mul, which was changed in place after it was used" in e.value.look
+    check_module(Late(), X)
 
 
 @pytest.mark.parametrize("f", [
