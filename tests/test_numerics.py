@@ -247,3 +247,63 @@ def test_empty_batches_pass_through(device):
     gx, gw = grad(conv.conv2d(x, w, padding=1).sum(), [x, w])
     assert gx.shape == x.shape
     equal(gw, np.zeros(w.shape))
+
+
+@pytest.mark.parametrize("name, expected", [("softmax", None), ("log_softmax", None), ("logsumexp", -np.inf), ("norm", 0.0)])
+def test_nothing_over_an_empty_axis_is_a_value_and_no_crash(name, expected, device):
+    for shape, axis in [((3, 0), 1), ((3, 0), -1), ((0, 2), 0), ((2, 0, 3), 1), ((0,), 0)]:
+        x = at(np.zeros(shape), device)
+        y = getattr(ops, name)(x, axis=axis)
+        assert y.shape == (shape if expected is None else tuple(np.delete(shape, axis)))
+        if expected is not None:
+            equal(y, np.full(y.shape, expected))
+        assert grad(y.sum(), x).shape == shape
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (4, 0), (0, 3, 3, 2)])
+def test_normalising_nothing_gives_nothing(shape, device):
+    for axis in [(0,), (1,), tuple(range(len(shape) - 1))]:
+        x = at(np.zeros(shape), device)
+        y = ops.normalize(x, 1.0, 0.0, axis=axis)
+        assert y.shape == shape and grad(y.sum(), x).shape == shape
+        assert ops.var(x, axis=axis).shape == np.zeros(shape).sum(axis=axis).shape
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "max", "min", "var", "norm", "logsumexp", "softmax", "log_softmax", "cumsum"])
+def test_a_single_number_has_the_axes_0_and_minus_1_or_none_at_all(name):
+    """As NumPy has it, function by function: value and gradient work, or the forward pass refuses."""
+    x = at(3.0)
+    for axis in (0, -1):
+        try:
+            y = getattr(ops, name)(x, axis=axis)
+        except np.exceptions.AxisError:
+            continue
+        assert grad(y.sum(), x).shape == ()
+    with pytest.raises(np.exceptions.AxisError):
+        getattr(ops, name)(x, axis=1)
+
+
+def test_stacking_along_an_axis_that_is_not_there_is_refused():
+    x = at([1.0, 2.0])
+    for axis in (2, 7, -3):
+        with pytest.raises(np.exceptions.AxisError, match="stack"):
+            ops.stack([x, x], axis=axis)
+
+
+def test_a_leaky_slope_beyond_1_is_right_too(device):
+    x = at([-1.0, 2.0], device)
+    y = ops.leaky_relu(x, slope=2.0)
+    equal(y, [-2, 2])
+    equal(grad(y.sum(), x), [2, 1])
+
+
+def test_an_infinite_vector_has_an_infinite_norm(device):
+    equal(ops.norm(at([np.inf, 1.0], device)), np.inf)
+    equal(ops.norm(at([-np.inf, np.inf], device)), np.inf)
+
+
+def test_zero_to_a_power_is_as_its_docstring_says():
+    p = at([-1.0, 0.0, 2.0])
+    with np.errstate(all="ignore"):
+        g = grad(ops.pow(0.0, p).sum(), p)
+    assert np.isnan(g[0]) and g[1] == 0 and g[2] == 0

@@ -154,14 +154,14 @@ def _plain_shares(t, g, needed):
 
 def _owned(arrays, cotangent):
     """The arrays, copied where they are read-only or two names would share one memory."""
-    taken, owned = [_memory(data_of(cotangent))], []
+    taken, owned = {id(_memory(data_of(cotangent)))}, []
     for g in arrays:
         if isinstance(g, np.generic):               # a sum over everything is a NumPy number
             g = np.asarray(g)
         writable = getattr(g.flags, "writeable", True) and 0 not in g.strides
-        if not writable or any(_memory(g) is m for m in taken):
+        if not writable or id(_memory(g)) in taken:
             g = g.copy()
-        taken.append(_memory(g))
+        taken.add(id(_memory(g)))
         owned.append(g)
     return owned
 

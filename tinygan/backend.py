@@ -84,6 +84,8 @@ def device_of(x):
 
 def to_device(x, device):
     """The array x on `device` ('cpu' or 'gpu'): x itself if it is there already, else a copy."""
+    if device not in ("cpu", "gpu"):
+        raise ValueError(f"to_device: expected 'cpu' or 'gpu', got {device!r}")
     if device_of(x) == device:
         return x
     return _load_cupy().asarray(x) if device == "gpu" else to_host(x)

@@ -83,12 +83,19 @@ class SumAsProduct:
 
 @elementwise.leaky_relu.shortcut("numpy")
 class LargerOfTwo:
-    """max(x, slope x) for slopes from 0 to 1: `where` takes four times as long."""
+    """max(x, slope x) for slopes from 0 to 1: `where` takes four times as long. One array backwards."""
 
     def forward(x, *, slope=0.2):
         if not 0 <= slope <= 1:
             return None
         return np.maximum(x, slope * x), None
+
+    def vjp(g, y, saved, wanted, x, *, slope):
+        share = (x > 0).astype(g.dtype)
+        share *= 1 - slope
+        share += slope
+        share *= g
+        return [share]
 
 
 @products.linear.shortcut("numpy")

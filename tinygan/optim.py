@@ -53,13 +53,14 @@ class Optimizer:
 
     def step(self, grads):
         """Move every parameter by its gradient, given in the same order."""
-        grads, who = [data_of(g) for g in grads], type(self).__name__
-        if [g.shape for g in grads] != [p.shape for p in self.params]:
-            raise ValueError(f"{who}.step: expected one gradient per parameter, shapes "
-                             f"{[p.shape for p in self.params]}, got {[g.shape for g in grads]}")
+        grads, data = [data_of(g) for g in grads], [p.data for p in self.params]
+        who, shapes = type(self).__name__, [a.shape for a in data]
+        if [g.shape for g in grads] != shapes:
+            raise ValueError(f"{who}.step: expected one gradient per parameter, shapes {shapes}, "
+                             f"got {[g.shape for g in grads]}")
         for slot in self.memory:
-            for p, m in zip(self.params, slot, strict=True):
-                if m.shape != p.shape or type(m) is not type(p.data):
+            for p, a, m in zip(self.params, data, slot, strict=True):
+                if m.shape != a.shape or type(m) is not type(a):
                     raise ValueError(f"{who}.step: {p.name or 'a parameter'} has changed its shape "
                                      "or its device since the optimiser was made; make a new one")
         step = self.definition.faster("step", grads) or type(self).update_each

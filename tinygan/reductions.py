@@ -58,7 +58,7 @@ def deviation(x, axis):
 def var(x, *, axis=None, keepdims=False):
     """y = Σ (x − μ)² / n with μ the mean      x̄ = ȳ 2 (x − μ) / n"""
     d, _ = deviation(x, axis)
-    return (d * d).mean(axis=axis, keepdims=keepdims)
+    return (d * d).sum(axis=axis, keepdims=keepdims) / count(x, axis)
 var.vjps(lambda g, y, x, axis, keepdims:
          _restore(g * (2 / count(x, axis)), x, axis, keepdims)
          * (x - mean(x, axis=axis, keepdims=True)))
@@ -135,7 +135,8 @@ softmax.vjps(lambda g, y, x, axis: y * (g - sum(g * y, axis=axis, keepdims=True)
 def log_softmax(x, *, axis=-1):
     """y = x − log Σ eˣ   x̄ = ȳ − eʸ Σ ȳ (exact at ±1e4: shifted by the maximum)"""
     d = x - _largest(x, axis)
-    return d - xp(x).log(xp(x).exp(d).sum(axis=axis, keepdims=True))
+    with np.errstate(divide="ignore"):              # over an empty axis there is nothing to shift
+        return d - xp(x).log(xp(x).exp(d).sum(axis=axis, keepdims=True))
 log_softmax.vjps(lambda g, y, x, axis: g - exp(y) * sum(g, axis=axis, keepdims=True))
 
 
@@ -161,8 +162,8 @@ def normalize(x, scale, shift, *, axis, eps=1e-5, statistics=None):
 def _standardize_rule(g, x, axis, eps):
     xhat = standardize(x, axis=axis, eps=eps)
     r = (var(x, axis=axis, keepdims=True) + eps) ** -0.5
-    return r * (g - mean(g, axis=axis, keepdims=True)
-                - xhat * mean(g * xhat, axis=axis, keepdims=True))
+    sum_g, sum_gx = (sum(a, axis=axis, keepdims=True) for a in (g, g * xhat))
+    return r * (g - (sum_g + xhat * sum_gx) * (1 / count(x, axis)))
 normalize.vjps(lambda g, y, x, scale, shift, axis, eps, statistics:
                _standardize_rule(g * scale, x, axis, eps),
                lambda g, y, x, scale, shift, axis, eps, statistics:
