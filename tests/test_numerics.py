@@ -266,7 +266,6 @@ def test_normalising_nothing_gives_nothing(shape, device):
         x = at(np.zeros(shape), device)
         y = ops.normalize(x, 1.0, 0.0, axis=axis)
         assert y.shape == shape and grad(y.sum(), x).shape == shape
-        assert ops.var(x, axis=axis).shape == np.zeros(shape).sum(axis=axis).shape
 
 
 @pytest.mark.parametrize("name", ["sum", "mean", "max", "min", "var", "norm", "logsumexp", "softmax", "log_softmax", "cumsum"])

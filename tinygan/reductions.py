@@ -58,7 +58,7 @@ def deviation(x, axis):
 def var(x, *, axis=None, keepdims=False):
     """y = Σ (x − μ)² / n with μ the mean      x̄ = ȳ 2 (x − μ) / n"""
     d, _ = deviation(x, axis)
-    return (d * d).sum(axis=axis, keepdims=keepdims) / count(x, axis)
+    return (d * d).mean(axis=axis, keepdims=keepdims)
 var.vjps(lambda g, y, x, axis, keepdims:
          _restore(g * (2 / count(x, axis)), x, axis, keepdims)
          * (x - mean(x, axis=axis, keepdims=True)))
@@ -160,10 +160,12 @@ def normalize(x, scale, shift, *, axis, eps=1e-5, statistics=None):
 
 
 def _standardize_rule(g, x, axis, eps):
+    if not x.size:
+        return g                                        # nothing has no mean
     xhat = standardize(x, axis=axis, eps=eps)
     r = (var(x, axis=axis, keepdims=True) + eps) ** -0.5
-    sum_g, sum_gx = (sum(a, axis=axis, keepdims=True) for a in (g, g * xhat))
-    return r * (g - (sum_g + xhat * sum_gx) * (1 / count(x, axis)))
+    return r * (g - mean(g, axis=axis, keepdims=True)
+                - xhat * mean(g * xhat, axis=axis, keepdims=True))
 normalize.vjps(lambda g, y, x, scale, shift, axis, eps, statistics:
                _standardize_rule(g * scale, x, axis, eps),
                lambda g, y, x, scale, shift, axis, eps, statistics:
