@@ -48,7 +48,7 @@ def grad(y, wrt, cotangent=None, create_graph=False, zeros=False):
     forgotten connection is the usual reason.
 
     Raises ValueError if y is no scalar and has no cotangent, if y does not depend on something in
-    `wrt`, or if a Tensor on the way was changed (say, by an optimiser) after y was computed from it.
+    `wrt`, or if a Tensor on the way was changed (say, by an optimiser) after y was made from it.
     """
     if isinstance(wrt, Tensor):
         return grad(y, [wrt], cotangent, create_graph, zeros)[0]
@@ -56,12 +56,25 @@ def grad(y, wrt, cotangent=None, create_graph=False, zeros=False):
     if not isinstance(y, Tensor) or not all(isinstance(t, Tensor) for t in targets):
         raise TypeError("grad: expected a Tensor and the Tensors to differentiate by; wrap inputs "
                         "first: x = Tensor(array)")
-    g = _cotangent(y, cotangent)
-    reached, parents, leads = _tape(y, targets)
-    wanted = {t.number for t in targets}
-    found = {}
+    found = _walk(y, _cotangent(y, cotangent), targets, create_graph)
+    for t in targets:
+        if t.number not in found:
+            if not zeros or _was_used(y, t):
+                raise ValueError(_why_unreached(y, t))
+            found[t.number] = xp(t._data).zeros_like(t._data)
+    results = [found[t.number] for t in targets]
+    if create_graph:
+        return [g if isinstance(g, Tensor) else Tensor(g) for g in results]
+    return _owned(results, cotangent)
 
-    # Newest first: when a Tensor's turn comes, all its uses have added their share to its gradient.
+
+def _walk(y, g, targets, create_graph):
+    """{number: gradient} of the targets that were reached, given the gradient g of y.
+
+    Newest first: when a Tensor's turn comes, all its uses have added their share to its gradient.
+    """
+    reached, parents, leads = _tape(y, targets)
+    wanted, found = {t.number for t in targets}, {}
     grads = {y.number: g if create_graph else data_of(g)}
     for n in sorted(leads & reached.keys(), reverse=True):
         t, g = reached[n], grads.pop(n)
@@ -77,16 +90,7 @@ def grad(y, wrt, cotangent=None, create_graph=False, zeros=False):
             if p.dtype != t.dtype:
                 share = share.astype(p.dtype)
             grads[p.number] = grads[p.number] + share if p.number in grads else share
-
-    for t in targets:
-        if t.number not in found:
-            if not zeros or _was_used(y, t):
-                raise ValueError(_why_unreached(y, t))
-            found[t.number] = xp(t._data).zeros_like(t._data)
-    results = [found[t.number] for t in targets]
-    if create_graph:
-        return [g if isinstance(g, Tensor) else Tensor(g) for g in results]
-    return _owned(results, cotangent)
+    return found
 
 
 def _cotangent(y, cotangent):

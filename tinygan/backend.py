@@ -1,8 +1,9 @@
 """Arrays and devices: the same code on NumPy (CPU) and CuPy (GPU).
 
-An op asks `xp(x)` for the module that made its argument and calls that module's functions, so a formula written once runs
-wherever its data lies. Data changes sides at exactly two places, `to_device` and `to_host`; nothing moves by itself. CuPy is
-imported only when somebody asks for the GPU, and this is the only file (with the GPU kernels) that names it.
+An op asks `xp(x)` for the module that made its argument and calls that module's functions, so a
+formula written once runs wherever its data lies. Data changes sides at exactly two places,
+`to_device` and `to_host`; nothing moves by itself. CuPy is imported only when somebody asks for
+the GPU.
 """
 
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 
 
 def xp(*arrays):
-    """The array module, `numpy` or `cupy`, of the first argument that is an array of either; `numpy` for plain numbers."""
+    """The array module, numpy or cupy, of the first array among the arguments; else numpy."""
     for x in arrays:
         kind = type(x)
         if kind is np.ndarray:
@@ -22,17 +23,15 @@ def xp(*arrays):
     return np
 
 
-# ------------------------------------------------------------------------------------------------ devices
-
 class DeviceError(RuntimeError):
-    """The GPU was asked for and cannot be used; the message gives the reason and what to install."""
+    """The GPU was asked for and cannot be used; the message says why, and what to install."""
 
 
 _proven = None          # the CuPy that has run a kernel
 
 
 def _load_cupy():
-    """CuPy, after it has *run* a kernel: importing it succeeds on machines without any GPU and proves nothing."""
+    """CuPy, after it has *run* a kernel: it can be imported on machines without any GPU."""
     global _proven
     if _proven is not None and sys.modules.get("cupy") is _proven:
         return _proven
@@ -43,8 +42,9 @@ def _load_cupy():
             raise RuntimeError("a test product came out wrong")
     except Exception as e:                            # every layer below has exceptions of its own
         reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
-        raise DeviceError(f"no usable GPU ({reason}); install CuPy for your CUDA version, "
-                          "pip install cupy-cuda13x[ctk] (or cupy-cuda12x[ctk]), or use --device cpu") from e
+        raise DeviceError(f"no usable GPU ({reason}); install CuPy for your CUDA version, pip "
+                          "install cupy-cuda13x[ctk] (or cupy-cuda12x[ctk]), or use --device cpu"
+                          ) from e
     _proven = cupy
     return cupy
 
@@ -52,7 +52,8 @@ def _load_cupy():
 def pick_device(name="auto"):
     """Turn 'auto', 'cpu' or 'gpu' into 'cpu' or 'gpu'.
 
-    'auto' takes the GPU where one works and otherwise the CPU, and says so once. 'gpu' raises `DeviceError` where none works.
+    'auto' takes the GPU where one works and otherwise the CPU. 'gpu' raises `DeviceError` where
+    none works.
     """
     if name not in ("auto", "cpu", "gpu"):
         raise ValueError(f"device: expected 'auto', 'cpu' or 'gpu', got {name!r}")
@@ -64,7 +65,7 @@ def pick_device(name="auto"):
     except DeviceError as e:
         if name == "gpu":
             raise
-        if "cupy" in sys.modules:                     # CuPy is installed, so the user may well have expected it to work
+        if "cupy" in sys.modules:           # it is installed, so the user may well have expected it
             warnings.warn(f"running on the CPU: {e}", stacklevel=2)
         return "cpu"
 
@@ -73,8 +74,9 @@ def gpu_name():
     """What the GPU calls itself, with CuPy's and CUDA's versions."""
     cupy = _load_cupy()
     runtime = cupy.cuda.runtime
+    version = runtime.runtimeGetVersion()
     return (f"{runtime.getDeviceProperties(0)['name'].decode()}, CuPy {cupy.__version__}, "
-            f"CUDA {runtime.runtimeGetVersion() // 1000}.{runtime.runtimeGetVersion() % 1000 // 10}")
+            f"CUDA {version // 1000}.{version % 1000 // 10}")
 
 
 def device_of(x):

@@ -75,7 +75,7 @@ def conv2d_weight_gradient(x, g, *, kernel, stride=1, padding=0, dilation=1):
 conv2d.vjps(
     lambda g, y, x, w, **how: conv2d_transpose(g, w, size=x.shape[1:3], **how),
     lambda g, y, x, w, **how: conv2d_weight_gradient(x, g, kernel=w.shape[:2], **how))
-conv2d_transpose.vjps(                          # f: the features, whose name elsewhere is taken by ȳ
+conv2d_transpose.vjps(                          # f: the features; g is taken by ȳ
     lambda g, y, f, w, size, **how: conv2d(g, w, **how),
     lambda g, y, f, w, size, **how: conv2d_weight_gradient(g, f, kernel=w.shape[:2], **how))
 conv2d_weight_gradient.vjps(

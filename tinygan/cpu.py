@@ -83,7 +83,7 @@ class SumAsProduct:
 
 @elementwise.leaky_relu.shortcut("numpy")
 class LargerOfTwo:
-    """max(x, slope x) for slopes from 0 to 1: `where` takes four times as long. One array backwards."""
+    """max(x, slope x) for slopes from 0 to 1: `where` takes four times as long."""
 
     def forward(x, *, slope=0.2):
         if not 0 <= slope <= 1:
@@ -261,8 +261,8 @@ class SubPixels:
 
         padded row     (.)  0   1   2   3   4   5  (.)      place r + p = s a + ρ, phase ρ = 0 or 1
         from g[0]       w0  w1  w2  w3
-        from g[1]               w0  w1  w2  w3              pixel 1 (a = 1, ρ = 0): w2 g[0] + w0 g[1]
-        from g[2]                       w0  w1  w2  w3      pixel 2 (a = 1, ρ = 1): w3 g[0] + w1 g[1]
+        from g[1]               w0  w1  w2  w3          pixel 1 (a = 1, ρ = 0): w2 g[0] + w0 g[1]
+        from g[2]                       w0  w1  w2  w3  pixel 2 (a = 1, ρ = 1): w3 g[0] + w1 g[1]
 
     In general only taps u = s m + ρ reach a row of phase ρ, and they come from row a − m of g:
 

@@ -80,7 +80,7 @@ def _lower(x, p):
 
 def _log(x):
     """log x, where log 0 counts as 0: it is about to be multiplied by 0ᵖ."""
-    if not hasattr(x, "dtype"):                     # of a plain number a plain number: float32 stays
+    if not hasattr(x, "dtype"):                     # a plain number stays one, and float32 float32
         return math.log(x) if x > 0 else 0.0 if x == 0 else math.nan
     return log(x + (x == 0))
 
@@ -207,7 +207,7 @@ softplus.vjps(lambda g, y, x: g * sigmoid(x))
 
 @op
 def sigmoid(x):
-    """y = σ(x) = 1 / (1 + e⁻ˣ)           x̄ = ȳ y (1 − y)      (as e^−softplus(−x): never overflows)"""
+    """y = σ(x) = 1 / (1 + e⁻ˣ)      x̄ = ȳ y (1 − y)    (as e^−softplus(−x): never overflows)"""
     return xp(x).exp(-xp(x).logaddexp(-x, 0))
 sigmoid.vjps(lambda g, y, x: g * y * (1 - y))
 
@@ -242,5 +242,5 @@ elu.vjps(lambda g, y, x, alpha: where(x > 0, g, g * (y + alpha)))
 
 
 def gelu(x):
-    """½ x (1 + tanh(√(2/π) (x + 0.044715 x³))), close to x Φ(x) (Hendrycks & Gimpel 2016, sec. 2)."""
+    """½ x (1 + tanh(√(2/π) (x + 0.044715 x³))), about x Φ(x) (Hendrycks & Gimpel 2016, sec. 2)."""
     return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))

@@ -98,7 +98,7 @@ class Col2Im:
 
 
 def _blocks(x, bytes_per_image):
-    """Slices of the batch x whose windows fill at most COLUMNS bytes; few long products are best."""
+    """Slices of the batch x whose windows fill at most COLUMNS bytes: few long products."""
     size = max(1, COLUMNS // max(1, bytes_per_image))
     return [slice(i, i + size) for i in range(0, len(x), size)]
 

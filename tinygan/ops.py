@@ -38,7 +38,8 @@ from .elementwise import (
     where,
 )
 from .products import contract, dot, einsum, linear, matmul
-from .reductions import log_softmax, logsumexp, max, mean, min, norm, normalize, softmax, standardize, sum, var
+from .reductions import (log_softmax, logsumexp, max, mean, min, norm, normalize, softmax,
+                         standardize, sum, var)
 from .shapes import (
     add_at,
     astype,
@@ -113,7 +114,8 @@ CONSTANT = {np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.n
 BY_NUMPY = {
     np.add: add, np.subtract: sub, np.multiply: mul, np.divide: div, np.negative: neg,
     np.power: pow, np.absolute: abs, np.square: lambda x: x * x, np.matmul: dot, np.dot: dot,
-    np.linalg.norm: lambda x, ord=None, axis=None, keepdims=False: _euclidean(x, ord, axis, keepdims),
+    np.linalg.norm: lambda x, ord=None, axis=None, keepdims=False: _euclidean(
+        x, ord, axis, keepdims),
     np.clip: lambda a, a_min=None, a_max=None, min=None, max=None: clip(
         a, low=min if a_min is None else a_min, high=max if a_max is None else a_max),
     np.pad: lambda array, pad_width, mode="constant", constant_values=0.0: _constant_pad(

@@ -89,7 +89,8 @@ class Optimizer:
                              f"{({k: np.shape(v) for k, v in state.items()})}")
         steps, lr = int(state["steps"]), number("lr", state["lr"].item(), 0, math.inf, above=True)
         if steps < 0:
-            raise ValueError(f"{type(self).__name__}.load_state_dict: steps must be >= 0, got {steps}")
+            raise ValueError(f"{type(self).__name__}.load_state_dict: steps must be >= 0, got "
+                             f"{steps}")
         self.steps, self.lr = steps, lr
         ends = np.cumsum([p.size for p in self.params])[:-1]
         for i, slot in enumerate(self.memory):
@@ -124,7 +125,7 @@ class SGD(Optimizer):
 
 
 class RMSProp(Optimizer):
-    """s ← α s + (1 − α) g²,   θ ← θ − η g / (√s + ε)      (Hinton 2012, lecture 6e; ε as PyTorch)"""
+    """s ← α s + (1 − α) g²,   θ ← θ − η g / (√s + ε)      (Hinton 2012, lecture 6e)"""
 
     slots = 1
 
@@ -141,8 +142,8 @@ class RMSProp(Optimizer):
 class Adam(Optimizer):
     """m ← β₁ m + (1 − β₁) g,   v ← β₂ v + (1 − β₂) g²,   θ ← θ − η m̂ / (√v̂ + ε)
 
-    with m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ) at step t = 1, 2, ... (Kingma & Ba 2015, algorithm
-    1). For GANs β₁ = 0.5 is usual (Radford et al. 2016).
+    with m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ) at step t = 1, 2, ... (Kingma & Ba 2015,
+    algorithm 1). For GANs β₁ = 0.5 is usual (Radford et al. 2016).
     """
 
     slots = 2

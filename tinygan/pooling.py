@@ -42,7 +42,7 @@ max_pool.vjps(_max_pool_rule)
 
 
 def max_pool2d(x, kernel, stride=None, padding=0):
-    """The maximum of each window (N, H, W, C) → (N, Ho, Wo, C); stride: the kernel's size if None."""
+    """The maximum of each window (N, H, W, C) → (N, Ho, Wo, C); stride: the kernel if None."""
     kernel, padding = pair(kernel, "kernel"), pair(padding, "padding", 0)
     return max_pool(x, kernel=kernel, padding=padding,
                     stride=kernel if stride is None else pair(stride, "stride"))

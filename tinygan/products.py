@@ -12,7 +12,7 @@ from .tape import op
 
 @op
 def matmul(a, b):
-    """y = a b, matrices (..., n, k) (..., k, m), leading axes broadcast      ā = ȳ bᵀ      b̄ = aᵀ ȳ"""
+    """y = a b, matrices (..., n, k) (..., k, m), leading axes broadcast    ā = ȳ bᵀ   b̄ = aᵀ ȳ"""
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
         raise ValueError("matmul: expected matrices (..., n, k) and (..., k, m), "
                          f"got {a.shape} and {b.shape}")

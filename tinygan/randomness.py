@@ -1,14 +1,16 @@
 """Random numbers: named generators made from one seed.
 
-Whoever needs random numbers asks for a generator by its purpose: `rng("init")` for weights, `rng("batch")`, `rng("latent")`,
-`rng("dropout")`, `rng("data")`, `rng("picture")`, ... Each name has a generator of its own, so drawing one more dropout mask
-does not change which batch comes next. They are always drawn by NumPy on the host: a run on the GPU sees the same initial
-weights, batches and latents as the run on the CPU.
+Whoever needs random numbers asks for a generator by its purpose: `rng("init")` for weights,
+`rng("batch")`, `rng("latent")`, `rng("dropout")`, `rng("data")`, `rng("picture")`, ... Each name
+has a generator of its own, so drawing one more dropout mask does not change which batch comes next.
+They are always drawn by NumPy on the host: a run on the GPU sees the same initial weights, batches
+and latents as the run on the CPU.
 
-**Who owns them.** A `Randomness` is one seed with its generators. `seed(3)` gives the running thread a new one, and `rng`
-draws from it. A thread that has not called `seed` has one of seed 0, as a new program has; threads share nothing. A GAN takes
-a copy when it is made and draws from that copy ever after, so that several GANs, trained in several threads or in turns, see
-the numbers that they would see alone.
+**Who owns them.** A `Randomness` is one seed with its generators. `seed(3)` gives the running
+thread a new one, and `rng` draws from it. A thread that has not called `seed` has one of seed 0, as
+a new program has; threads share nothing. A GAN takes a copy when it is made and draws from that
+copy ever after, so that several GANs, trained in several threads or in turns, see the numbers that
+they would see alone.
 
     with Randomness(3):             # within the block, rng("...") draws from these
         ...
@@ -20,7 +22,7 @@ from contextvars import ContextVar
 
 import numpy as np
 
-_stack = ContextVar("tinygan's random generators", default=())         # of this thread; the last one is in use
+_stack = ContextVar("random generators of this thread", default=())     # the last one is in use
 
 
 class Randomness:
@@ -32,9 +34,10 @@ class Randomness:
         self.seed, self.generators = int(seed), {}
 
     def rng(self, name):
-        """The `numpy.random.Generator` of this name; it starts from the seed when it is first asked for."""
+        """The `numpy.random.Generator` of this name; it starts when it is first asked for."""
         if name not in self.generators:
-            self.generators[name] = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
+            key = zlib.crc32(name.encode())
+            self.generators[name] = np.random.default_rng([self.seed, key])
         return self.generators[name]
 
     def copy(self):
@@ -45,16 +48,18 @@ class Randomness:
 
     def state_dict(self):
         """The seed and every generator's state, as integers and strings that JSON can hold."""
-        return {"seed": self.seed, "generators": {name: g.bit_generator.state for name, g in self.generators.items()}}
+        states = {name: g.bit_generator.state for name, g in self.generators.items()}
+        return {"seed": self.seed, "generators": states}
 
     def load_state_dict(self, state):
-        """Continue exactly where `state_dict` left off. Raises ValueError, and changes nothing, for anything else."""
+        """Continue exactly where `state_dict` left off; ValueError for anything else."""
         try:
             new = Randomness(state["seed"])
             for name, s in state["generators"].items():
                 new.rng(name).bit_generator.state = s
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as e:
-            raise ValueError(f"Randomness.load_state_dict: not the state of random generators ({type(e).__name__}: {e})") from None
+            raise ValueError("Randomness.load_state_dict: not the state of random generators "
+                             f"({type(e).__name__}: {e})") from None
         self.seed, self.generators = new.seed, new.generators
 
     def __enter__(self):
@@ -73,7 +78,7 @@ def current():
 
 
 def seed(value):
-    """Start anew from one seed (an integer ≥ 0), in this thread. A program that does not call it runs with seed 0."""
+    """Start anew from one seed (an integer ≥ 0), in this thread. Without a call, the seed is 0."""
     _stack.set((*_stack.get()[:-1], Randomness(value)))
 
 

@@ -145,7 +145,7 @@ log_softmax.vjps(lambda g, y, x, axis: g - exp(y) * sum(g, axis=axis, keepdims=T
 
 @op
 def normalize(x, scale, shift, *, axis, eps=1e-5, statistics=None):
-    """y = x̂ scale + shift with x̂ = (x − μ) r, r = 1 / √(σ² + ε), mean μ and variance σ² over `axis`
+    """y = x̂ scale + shift with x̂ = (x − μ) r, r = 1 / √(σ² + ε), mean μ, variance σ² over `axis`
 
     With ĝ = ȳ scale:     x̄ = r (ĝ − mean ĝ − x̂ mean(ĝ x̂))      scale̅ = ȳ x̂      shift̅ = ȳ
     (Ioffe & Szegedy 2015, section 3, solved for x̄.)

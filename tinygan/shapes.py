@@ -50,7 +50,7 @@ def swap(x):
 
 @op
 def broadcast_to(x, *, shape):
-    """x repeated along new and size-1 axes      x̄ = unbroadcast(ȳ): summed over them (the engine)"""
+    """x repeated along new and size-1 axes      x̄ = unbroadcast(ȳ): summed over them"""
     return xp(x).broadcast_to(x, shape)
 broadcast_to.vjps(lambda g, y, x, shape: g)
 unbroadcast.vjps(lambda g, y, x, shape: broadcast_to(g, shape=x.shape))
@@ -84,7 +84,7 @@ def may_repeat(key):
 
 @op
 def concatenate(*xs, axis=0):
-    """The arrays one after the other along an axis (None: flattened)      x̄ₖ = the k-th piece of ȳ"""
+    """The arrays one after the other along an axis (None: flattened)    x̄ₖ = the k-th piece of ȳ"""
     return xp(*xs).concatenate(xs, axis=axis)
 
 

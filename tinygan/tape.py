@@ -84,9 +84,9 @@ class Tensor:
         return f"Tensor({values}{made})"
 
     def __array__(self, *args, **kwargs):
-        raise TypeError("a Tensor does not turn into a NumPy array by itself, since that would drop "
-                        "it from the tape: take its .data, or use the op of the same name from "
-                        "tinygan.ops")
+        raise TypeError("a Tensor does not turn into a NumPy array by itself, since that would "
+                        "drop it from the tape: take its .data, or use the op of the same name "
+                        "from tinygan.ops")
 
     def __copy__(self):
         return type(self)(self._data, self.name)
@@ -113,8 +113,8 @@ def _floats(who, data):
             raise TypeError(f"{who}: expected numbers, got None")
         data = np.asarray(data, dtype=None if hasattr(data, "dtype") else np.float32)
     if data.dtype.kind != "f":
-        raise TypeError(f"{who}: expected floating-point data, got {data.dtype}; a derivative needs "
-                        "real numbers, so convert first: x.astype('float32')")
+        raise TypeError(f"{who}: expected floating-point data, got {data.dtype}; a derivative "
+                        "needs real numbers, so convert first: x.astype('float32')")
     return data
 
 

@@ -75,7 +75,7 @@ def fold(v, *, size, stride=1, padding=0, dilation=1):
     n, ho, wo, kh, kw, c = v.shape
     h, w = size
     x = xp(v).zeros((n, h + 2 * ph, w + 2 * pw, c), dtype=v.dtype)
-    for i in range(kh):                                     # tap by tap: each lies on a regular grid
+    for i in range(kh):                                 # tap by tap: each lies on a regular grid
         for j in range(kw):
             rows = slice(i * dh, i * dh + sh * ho, sh)
             columns = slice(j * dw, j * dw + sw * wo, sw)
