@@ -19,7 +19,7 @@ class SpectralNorm(Module):
     W is read as a matrix, all else by output channels. In training each pass makes one step of the
     power method, v ← W u / ‖W u‖, u ← Wᵀ v / ‖Wᵀ v‖. Then σ = vᵀ W u, where u and v count as
     constants and W does not (Miyato et al. 2018, algorithm 1). Check gradients in evaluation mode,
-    where u stays as it is.
+    where u and v stay as they are.
     """
 
     LAYERS = (Linear, Conv2d, ConvTranspose2d)
@@ -31,17 +31,26 @@ class SpectralNorm(Module):
         self.layer = layer
         # ConvTranspose2d keeps its weight as (kh, kw, out, in), the others as (..., out).
         self.axis = 2 if isinstance(layer, ConvTranspose2d) else layer.weight.ndim - 1
-        u = rng("init").standard_normal(layer.weight.shape[self.axis]).astype(layer.weight.dtype)
-        self.u = u / np.linalg.norm(u)
+        out = layer.weight.shape[self.axis]
+        self.u = _unit(rng("init").standard_normal(out).astype(layer.weight.dtype))
+        self.advance(self.matrix().data)
+
+    def matrix(self):
+        """The weight as a matrix (rest, output channels)."""
+        w = self.layer.weight
+        return w.swapaxes(self.axis, w.ndim - 1).reshape((-1, w.shape[self.axis]))
+
+    def advance(self, w):
+        """One step of the power method: new arrays, because the tape may hold the old ones."""
+        self.v = _unit(w @ self.u)
+        self.u = _unit(w.T @ self.v)
 
     def forward(self, x):
-        w = self.layer.weight
-        matrix = w.swapaxes(self.axis, w.ndim - 1).reshape((-1, w.shape[self.axis]))
-        v = _unit(matrix.data @ self.u)
+        matrix = self.matrix()
         if self.training:
-            self.u = _unit(matrix.data.T @ v)       # a new array: the tape may hold the old one
-            v = _unit(matrix.data @ self.u)
-        return call(self.layer, {"weight": w / (v @ (matrix @ self.u))}, x)
+            self.advance(matrix.data)
+        sigma = self.v @ (matrix @ self.u)
+        return call(self.layer, {"weight": self.layer.weight / sigma}, x)
 
     @classmethod
     def everywhere(cls, module):

@@ -37,7 +37,7 @@ RECIPES = {
     "r1": dict(penalty=(losses.r1, 1.0, 0.1), norm=False),
     "r3gan": dict(loss="relativistic", betas=(0.0, 0.99), norm=False,           # Huang et al. 2024
                   penalty=(lambda gamma: (losses.r1(gamma), losses.r2(gamma)), 1.0, 0.1)),
-    "dragan": dict(penalty=(losses.dragan, 10.0, 10.0), norm=False),
+    "dragan": dict(penalty=(losses.dragan, 10.0, 0.1), norm=False),
     "packed": dict(pack=2),
     "spectral": dict(loss="hinge", betas=(0.0, 0.9), norm=False, spectral=True),
 }

@@ -14,10 +14,11 @@ from .autograd import Tensor, grad
 from .backend import to_host, xp
 from .randomness import Randomness
 
-EVERY = 100         # steps between two looks; a look costs about as much as a step
+EVERY = 100         # steps between two looks; a look costs less than a step
 PATIENCE = 5        # looks in a row that must agree, except on absurd sizes
 ABSURD = 1e6        # float32 has seven digits: at 1e6 a weight no longer feels a step below 0.06
-SAME = 0.05         # of the data's spread; a single mode of the ring has 0.07 of it
+SAME = 0.1          # of the widest spread so far (1 is the data's); one mode of the ring has 0.07
+START = 0.3         # a generator starts narrow: what the widest spread is taken for at first
 STILL = 1e-3        # mean slope of L_D by a logit; where D does not know it is 0.5
 VANISHED = 1e-8     # Adam's ε: smaller gradients no longer move a weight as they should
 
@@ -62,6 +63,7 @@ class Watch:
         self.given = [to_host(c[:n]) for c in data[1:]]
         self.spread = spread(to_host(data[0][:1000]))
         self.z = gan.latents(n, random=Randomness(0))   # the GAN's own generators are left alone
+        self.widest = START
         self.found = {}                                 # {what: how many looks in a row found it}
 
     def __call__(self, gan, results):
@@ -76,8 +78,10 @@ class Watch:
                                "learning rate")
         name, size = max(sizes, key=lambda pair: abs(pair[1]))
         self.note(gan, "size", abs(size) > ABSURD, f"{name} has reached {size:.0e}", patience=1)
-        same = spread(gan.sample(self.z, *self.given)) < SAME * self.spread
-        self.note(gan, "collapse", same, "G draws nearly the same sample for every z")
+        share = spread(gan.sample(self.z, *self.given)) / (self.spread or math.inf)
+        self.widest = max(self.widest, min(share, 1.0))
+        self.note(gan, "collapse", self.spread > 0 and share < SAME * self.widest,
+                  "G draws nearly the same sample for every z")
         self.note(gan, "discriminator", _slope(gan, *results[2:]) < STILL,
                   "D is sure of every sample and no longer learns; what it tells G is arbitrary")
         gone = gan.slopes is not None and all(float(abs(g).max()) < VANISHED for g in gan.slopes)
