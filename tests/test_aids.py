@@ -18,6 +18,7 @@ from tinygan.aids import (
     unrolled,
 )
 from tinygan.losses import LOSSES, Loss, cross_entropy
+from tinygan.ops import concatenate
 from tinygan.optim import SGD, Adam
 from tinygan.randomness import Randomness, rng, seed
 from tinygan.train import GAN, Round, fit
@@ -191,7 +192,6 @@ def test_an_l1_term_draws_each_sample_to_its_partner():
             self.net = nn.Linear(2, 1)
 
         def forward(self, x, y):
-            from tinygan.ops import concatenate
             return self.net(concatenate(x, y, axis=1))
 
     source = some(64, 1)

@@ -7,8 +7,8 @@ import pytest
 
 from tinygan import Tensor, backend, gradcheck, models, nn
 from tinygan.losses import LOSSES
-from tinygan.optim import SGD, Adam
 from tinygan.ops import maximum
+from tinygan.optim import SGD, Adam
 from tinygan.randomness import rng, seed
 from tinygan.train import GAN
 from tinygan.views import DiffAugment, Noise, Pack

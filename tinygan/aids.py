@@ -13,6 +13,7 @@ from .losses import cross_entropy
 from .nn import Conv2d, ConvTranspose2d, Linear, Module
 from .randomness import rng
 
+
 class SpectralNorm(Module):
     """A Linear, Conv2d or ConvTranspose2d whose weight W is divided by its largest singular value.
 

@@ -42,6 +42,11 @@ def check_game(gan, average):
             if first != role and role in ("discriminator", "average"):
                 raise ValueError(f"GAN: the {role} shares the parameter {name} with the {first}; "
                                  "it must be a network of its own")
+    shapes = [{name: p.shape for name, p in net.named_parameters().items()}
+              for net in (gan.g, average or gan.g)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"GAN: the average must be built as the generator is, with {shapes[0]}, "
+                         f"got {shapes[1]}")
     if len(devices) > 1:
         raise ValueError("GAN: all networks must be on one device; move each by .to(device)")
     if gan.extras.keys() & {"generator", "discriminator", "average", "opt_d", "opt_g", "game"}:
