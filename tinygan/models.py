@@ -10,6 +10,7 @@ import math
 from . import nn
 from .autograd import data_of
 from .backend import xp
+from .checks import natural
 from .nn import BatchNorm, Conv2d, ConvTranspose2d, Embedding, LeakyReLU, Linear, ReLU, Reshape
 from .ops import concatenate
 
@@ -84,8 +85,7 @@ def _generator(make, latent, classes):
     """make(inputs), conditional if there are classes."""
     if not classes:
         return make(latent)
-    nn._positive("generator", latent=latent)
-    return ConditionalGenerator(make(latent + LABEL), classes)
+    return ConditionalGenerator(make(natural("generator: latent", latent) + LABEL), classes)
 
 
 def _discriminator(make, shape, classes, condition):
