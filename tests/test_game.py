@@ -204,6 +204,17 @@ def test_a_schedule_multiplies_both_learning_rates_by_the_number_of_finished_ste
     np.testing.assert_allclose(rates, [(0.4 * f, 0.1 * f) for f in (1, 0.75, 0.5, 0.25)])
 
 
+@pytest.mark.parametrize("factor", [0, -0.5, math.nan, math.inf])
+def test_a_schedule_that_would_stop_or_turn_round_is_refused(factor):
+    """Minus a learning rate climbs the loss without a word: a line down to 0 does so in the steps after its end."""
+    gan = small(schedule=lambda step: factor if step == 1 else 1.0)
+    gan.step(some(8, 2))
+    before = weights(gan)
+    with pytest.raises(ValueError, match="GAN: schedule: expected a factor > 0, got .* at step 1"):
+        gan.step(some(8, 2))
+    assert same(before, weights(gan)) and gan.steps == 1
+
+
 def test_a_hook_after_ds_move_meets_the_new_d_before_g_does():
     order = []
     gan = small(after_d=lambda gan: order.append(("after", gan.d[0].weight.data.copy())))

@@ -107,7 +107,7 @@ def test_clipping_is_done_by_rmsprop_with_the_given_rate():
     gan = build(config(recipe="wgan-clip", lr=0.07), (2,))
     assert type(gan.opt_d) is type(gan.opt_g) is RMSProp and gan.opt_d.lr == 0.07
     gan.step(some(8, 2))
-    assert max(abs(p.data).max() for p in gan.d.parameters()) <= np.float32(0.1)
+    assert max(abs(p.data).max() for p in gan.d.parameters()) <= np.float32(0.2)
 
 
 @pytest.mark.parametrize("condition", models.CONDITIONS)

@@ -31,12 +31,22 @@ def call(module, parameters, *inputs):
             raise ValueError(f"call: the module has no parameter {name} of shape {value.shape}, "
                              f"but { {k: p.shape for k, p in own.items()} }")
     new = {id(own[name]): value for name, value in parameters.items()}
-    places = [(vars(part), key, p) for part in module.modules() for key, p in vars(part).items()
-              if id(p) in new]          # one parameter may stand in several places
+    places = [place for part in module.modules() for place in _places(vars(part), new)]
+    if {id(p) for _, _, p in places} < new.keys():
+        raise ValueError("call: a parameter in a tuple cannot be replaced; keep it in a list")
     try:
-        for attributes, key, p in places:
-            attributes[key] = new[id(p)]
+        for box, key, p in places:
+            box[key] = new[id(p)]
         return module(*inputs)
     finally:
-        for attributes, key, p in places:
-            attributes[key] = p
+        for box, key, p in places:
+            box[key] = p
+
+
+def _places(box, wanted):
+    """(container, key, object) wherever a wanted object stands, also in lists and dicts within."""
+    for key, value in list(box.items() if isinstance(box, dict) else enumerate(box)):
+        if id(value) in wanted:
+            yield box, key, value
+        elif isinstance(value, (list, dict)):
+            yield from _places(value, wanted)

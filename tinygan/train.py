@@ -107,8 +107,9 @@ class GAN:
             params = [p for part in (net, *more.values()) for p in part.parameters()]
             opt = how(params) if callable(how) else how
             if not isinstance(opt, Optimizer) or {*map(id, opt.params)} - {*map(id, params)}:
-                raise ValueError("GAN: optimizer: expected an Optimizer of the player's parameters, "
-                                 f"a function that makes one, or a pair (D's, G's), got {how!r}")
+                raise ValueError("GAN: optimizer: expected an Optimizer of the player's own "
+                                 "parameters, a function that makes one, or a pair (D's, G's), "
+                                 f"got {how!r}")
             made.append(opt)
         return made
 
@@ -139,24 +140,18 @@ class GAN:
             raise TypeError(f"GAN.step: expected floating-point samples, got {real.dtype}; "
                             "bytes (0 to 255) become samples by x.astype('float32') / 127.5 - 1")
         with self.lock, self.random:
-            return self._step(Round(self.latents(len(real)), given, real, None), then)
+            self._set_rates()
+            return self._step(self._deal(real, *given), then)
 
     def _step(self, r, then):
-        if self.schedule is not None:
-            factor = self.schedule(self.steps)
-            self.opt_d.lr, self.opt_g.lr = (rate * factor for rate in self.rates)
-        g_moves = (self.steps + 1) % self.d_steps == 0
-        r = r._replace(fake=self.g(r.z, *r.given))
-
         loss_d, d_real, d_fake = self._loss_d(r._replace(fake=r.fake.data))
         slopes_d = grad(loss_d, self.opt_d.params)
         if not self.simultaneous:
             self._move_d(slopes_d)
+
+        g_moves = (self.steps + 1) % self.d_steps == 0
         if g_moves or self.loss_g is None:              # the first loss is wanted for the log
-            if then is not None:
-                z, (real, *given) = self.latents(len(then[0])), then
-                r = Round(z, tuple(given), real, self.g(z, *given))
-            loss_g = self._loss_g(r)
+            loss_g = self._loss_g(r if then is None else self._deal(*then))
             self.loss_g = loss_g.data
         if g_moves:
             self.slopes = grad(loss_g, self.opt_g.params)
@@ -168,6 +163,11 @@ class GAN:
                 self.average.step()
         self.steps += 1
         return loss_d.data, self.loss_g, d_real.data, d_fake.data
+
+    def _deal(self, real, *given):
+        """The Round of a batch, with new latents."""
+        z = self.latents(len(real))
+        return Round(z, given, real, self.g(z, *given))
 
     def _loss_d(self, r):
         """L_D with all that is added to it, and the logits D(real) and D(fake)."""
@@ -195,6 +195,14 @@ class GAN:
     def _told(self, given):
         """D as a function of samples alone."""
         return (lambda x: self.d(x, *given)) if given else self.d
+
+    def _set_rates(self):
+        if self.schedule is not None:
+            factor = self.schedule(self.steps)
+            if not 0 < factor < float("inf"):
+                raise ValueError(f"GAN: schedule: expected a factor > 0, got {factor!r} at step "
+                                 f"{self.steps}; perhaps it ends before the training does")
+            self.opt_d.lr, self.opt_g.lr = (rate * factor for rate in self.rates)
 
     def _move_d(self, slopes):
         self.opt_d.step(slopes)
