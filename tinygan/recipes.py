@@ -34,7 +34,7 @@ RECIPES = {
                       after_d=(clip_weights, 0.01, 0.2)),
     "relativistic": dict(loss="relativistic"),
     "relativistic-average": dict(loss="relativistic-average"),
-    "r1": dict(penalty=(losses.r1, 1.0, 0.1), norm=False),
+    "r1": dict(betas=(0.0, 0.99), penalty=(losses.r1, 10.0, 0.1), norm=False),
     "r3gan": dict(loss="relativistic", betas=(0.0, 0.99), norm=False,           # Huang et al. 2024
                   penalty=(lambda gamma: (losses.r1(gamma), losses.r2(gamma)), 1.0, 0.1)),
     "dragan": dict(penalty=(losses.dragan, 10.0, 0.1), norm=False),

@@ -18,7 +18,7 @@ EVERY = 100         # steps between two looks; a look costs less than a step
 PATIENCE = 5        # looks in a row that must agree, except on absurd sizes
 ABSURD = 1e6        # float32 has seven digits: at 1e6 a weight no longer feels a step below 0.06
 SAME = 0.1          # of the widest spread so far (1 is the data's); one mode of the ring has 0.07
-START = 0.3         # a generator starts narrow: what the widest spread is taken for at first
+START = 0.2         # a generator starts narrow: what the widest spread is taken for at first
 STILL = 1e-3        # mean slope of L_D by a logit; where D does not know it is 0.5
 VANISHED = 1e-8     # Adam's ε: smaller gradients no longer move a weight as they should
 
