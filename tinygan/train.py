@@ -249,10 +249,9 @@ class GAN:
         """{part: {name: NumPy array}}: the whole state, step count and random generators included,
         so that a GAN that loads it goes on exactly as this one would."""
         with self.lock:
-            game = {"steps": np.array(self.steps),
+            loss_g = np.float32(0) if self.loss_g is None else to_host(self.loss_g)
+            game = {"steps": np.array(self.steps), "loss_g": np.array(loss_g),
                     "random": np.array(json.dumps(self.random.state_dict()))}
-            if self.loss_g is not None:
-                game["loss_g"] = np.array(to_host(self.loss_g))
             return {name: part.state_dict() for name, part in self.parts().items()} | {"game": game}
 
     def load_state_dict(self, state):
@@ -265,7 +264,7 @@ class GAN:
             try:
                 game = state["game"]
                 steps = natural("steps", np.asarray(game["steps"])[()], least=0)
-                loss_g = float(game["loss_g"]) if "loss_g" in game else None
+                loss_g = self._array(np.float64(float(game["loss_g"]))) if steps else None
                 for name, part in parts.items():
                     part.load_state_dict(state[name])
                 name = "game"
@@ -274,8 +273,7 @@ class GAN:
                 for part in parts:
                     parts[part].load_state_dict(before[part])
                 raise ValueError(f"part {name!r} does not fit: {e}") from None
-            self.steps, self.slopes = steps, None
-            self.loss_g = None if loss_g is None else self._array(np.float32(loss_g))
+            self.steps, self.loss_g, self.slopes = steps, loss_g, None
 
     def __getstate__(self):
         return vars(self) | {"lock": None}
