@@ -319,6 +319,24 @@ def test_each_penalty_looks_where_it_says(device):
         np.testing.assert_allclose(found[where], (x.astype(np.float64) ** 2).sum(axis=1).mean(), rtol=1e-4)
 
 
+@pytest.mark.parametrize("make, where, center, weight", [
+    (losses.r1, "real", 0, 0.5), (losses.r2, "fake", 0, 0.5), (losses.zero_centred, "between", 0, 1),
+    (losses.wgan_gp, "between", 1, 1), (losses.dragan, "around", 1, 1)])
+def test_named_penalties_look_where_their_papers_do(make, where, center, weight):
+    """On the bowl ½ ‖x‖², whose slope tells the place: the same number as the penalty spelt out, from the same seed."""
+    def bowl(x):
+        return 0.5 * (x ** 2).sum(axis=1)
+    real, fake = some(50, 2), 3 + some(50, 2, seed=1)
+    seed(0)
+    found = make(2.0)(bowl, real, fake).item()
+    seed(0)
+    x = {"real": real, "fake": fake}.get(where)
+    if x is None:
+        x = losses.WHERE[where](real, fake)
+    lengths = np.linalg.norm(x.astype(np.float64), axis=1)
+    assert found == pytest.approx(2 * weight * ((lengths - center) ** 2).mean(), rel=1e-4)
+
+
 @pytest.mark.parametrize("options, message", [(("nowhere", 0), "where must be one of real, fake, between, around"),
                                               (("real", -1), "must be >= 0"), (("real", 0, math.nan), "must be >= 0")])
 def test_penalties_that_cannot_be_are_refused(options, message):
