@@ -17,7 +17,8 @@ def sigma(d):
     return 1 / (1 + np.exp(-d))
 
 
-# L_D and its derivatives by d_real and d_fake, L_G and its own: the papers' formulas with plain probabilities.
+# L_D and its derivatives by d_real and d_fake, L_G and its own by d_fake: the papers' formulas with plain probabilities.
+# The losses that pair real and fake samples compare sample with sample, so there the derivatives are per sample too.
 LOGISTIC = (lambda r, f: -np.log(sigma(r)).mean() - np.log(1 - sigma(f)).mean(),
             lambda r, f: (sigma(r) - 1, sigma(f)))
 FORMULAS = {
@@ -29,6 +30,20 @@ FORMULAS = {
                     lambda f: -f.mean(), lambda f: -np.ones_like(f)),
     "hinge": (lambda r, f: np.maximum(0, 1 - r).mean() + np.maximum(0, 1 + f).mean(),
               lambda r, f: (-1.0 * (r < 1), 1.0 * (f > -1)), lambda f: -f.mean(), lambda f: -np.ones_like(f)),
+}
+ALONE = list(FORMULAS)                          # G's loss looks at fakes only
+
+
+def ragan(r, f):
+    """−E log σ(r − E f) − E log(1 − σ(f − E r)) and its derivatives, through the means too."""
+    a, b = sigma(r - f.mean()) - 1, sigma(f - r.mean())
+    return -np.log(a + 1).mean() - np.log(1 - b).mean(), (a - b.mean(), b - a.mean())
+
+
+PAIRED = {
+    "relativistic": (lambda r, f: (-np.log(sigma(r - f)).mean(), (sigma(r - f) - 1, 1 - sigma(r - f))),
+                     lambda r, f: (-np.log(sigma(f - r)).mean(), sigma(f - r) - 1)),
+    "relativistic-average": (ragan, lambda r, f: (ragan(f, r)[0], ragan(f, r)[1][0])),
 }
 every_loss = pytest.mark.parametrize("name", LOSSES)
 
@@ -47,10 +62,70 @@ def host(x):
 
 
 def test_every_loss_has_a_formula_here():
-    assert LOSSES.keys() == FORMULAS.keys()
+    assert LOSSES.keys() == {*FORMULAS, *PAIRED}
+    assert {name for name, loss in LOSSES.items() if loss.paired} == set(PAIRED)
 
 
-@every_loss
+def g_loss(name, fake, real):
+    """G's loss, paired or not."""
+    return LOSSES[name].generator(fake, real) if LOSSES[name].paired else LOSSES[name].generator(fake)
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_paired_values_and_gradients_are_the_papers(name, device):
+    real, fake = on(device, REAL), on(device, FAKE)
+    for loss, wrt, (value, slopes) in (
+            (LOSSES[name].discriminator(real, fake), [real, fake], PAIRED[name][0](REAL, FAKE)),
+            (LOSSES[name].generator(fake, real), [fake], PAIRED[name][1](REAL, FAKE))):
+        assert loss.shape == () and loss.dtype == np.float32
+        np.testing.assert_allclose(host(loss), value, rtol=1e-5)
+        slopes = slopes if isinstance(slopes, tuple) else (slopes,)
+        for g, slope in zip(grad(loss, wrt), slopes, strict=True):
+            np.testing.assert_allclose(host(g), slope / 3, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_only_differences_count_for_relativistic_critics(name):
+    """One number added to all logits changes no loss: a probability cannot be read from them."""
+    for loss in (LOSSES[name].discriminator, lambda r, f: g_loss(name, f, r)):
+        moved = loss(on("cpu", REAL + 3), on("cpu", FAKE + 3))
+        np.testing.assert_allclose(host(moved), host(loss(on("cpu", REAL), on("cpu", FAKE))), rtol=1e-5)
+    assert not LOSSES[name].probability
+
+
+@pytest.mark.parametrize("name", ["minimax", "non-saturating"])
+def test_where_it_is_a_probability_the_best_verdict_is_the_share_of_the_real(name):
+    """Where a sample is real three times in four, L_D is least at σ(d) = 3/4. The other losses have their least elsewhere."""
+    def slope(loss, d):
+        t = Tensor(np.array([[d]]))
+        return grad(0.75 * loss.discriminator(t, Tensor(np.zeros((1, 1)))) + 0.25 * loss.discriminator(
+            Tensor(np.zeros((1, 1))), t), t).item()
+    d = math.log(3)
+    assert LOSSES[name].probability and slope(LOSSES[name], d) == pytest.approx(0, abs=1e-12)
+    for other in ("least-squares", "wasserstein", "hinge"):
+        assert not LOSSES[other].probability and abs(slope(LOSSES[other], d)) > 0.1
+
+
+@pytest.mark.parametrize("t", [0.7, 0.9, 1.0])
+def test_one_sided_smoothing_keeps_the_best_discriminator_unsure(t):
+    """σ(d) = t p_r / (p_r + p_f): half of t where real and fake are equally frequent, and t where all is real."""
+    for share in (0.5, 0.8):
+        best = t * share
+        d = Tensor(np.array([[math.log(best / (1 - best))]]))
+        zero = Tensor(np.zeros((1, 1)))
+        loss = losses.smoothed(t)
+        total = share * loss.discriminator(d, zero) + (1 - share) * loss.discriminator(zero, d)
+        assert grad(total, d).item() == pytest.approx(0, abs=1e-12)
+    assert loss.generator is LOSSES["non-saturating"].generator and loss.probability
+
+
+@pytest.mark.parametrize("t", [0, -0.1, 1.1, math.nan])
+def test_a_smoothed_target_is_a_probability(t):
+    with pytest.raises(ValueError, match="smoothed: the target t must be in"):
+        losses.smoothed(t)
+
+
+@pytest.mark.parametrize("name", ALONE)
 def test_values_and_gradients_are_the_papers(name, device):
     value_d, slope_d, value_g, slope_g = FORMULAS[name]
     real, fake = on(device, REAL), on(device, FAKE[1:])             # batches of two sizes: means are taken apart
@@ -88,7 +163,8 @@ def test_logistic_losses_are_exact_at_huge_logits(big, device):
 @pytest.mark.parametrize("big", [1e4, -1e4])
 def test_no_loss_overflows_to_second_order(name, big, device):
     d = on(device, [[big]])
-    for loss in (LOSSES[name].discriminator(d, d), LOSSES[name].generator(d)):
+    other = on(device, [[-big]])
+    for loss in (LOSSES[name].discriminator(d, other), g_loss(name, d, other)):
         g = grad(loss, d, create_graph=True)
         assert np.isfinite(host(loss)) and np.isfinite(host(g))
         if g.op is not None:                                        # wasserstein's slope is a constant
@@ -104,7 +180,7 @@ def test_d_pushes_real_up_and_fake_down_and_g_pushes_fake_up(name):
     real, fake = on("cpu", [[0.3]]), on("cpu", [[0.2]])
     g_real, g_fake = grad(LOSSES[name].discriminator(real, fake), [real, fake])
     assert g_real < 0 < g_fake
-    assert grad(LOSSES[name].generator(fake), fake) < 0
+    assert grad(g_loss(name, fake, real), fake) < 0
 
 
 def test_minimax_leaves_a_rejected_generator_without_a_slope_and_non_saturating_does_not():
@@ -117,7 +193,7 @@ def test_minimax_leaves_a_rejected_generator_without_a_slope_and_non_saturating_
 @every_loss
 def test_losses_pass_the_gradient_check(name):
     gradcheck.check(LOSSES[name].discriminator, REAL, FAKE + 0.1)      # away from hinge's kink at −1
-    gradcheck.check(LOSSES[name].generator, FAKE)
+    gradcheck.check(lambda f: g_loss(name, f, Tensor(REAL)), FAKE)
 
 
 # ---- the gradient penalty ---------------------------------------------------------------------------------
@@ -189,6 +265,85 @@ def test_interpolate_lies_between_its_ends():
     np.testing.assert_allclose(x, fake + eps * (real - fake), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, bool])
+@pytest.mark.parametrize("where", losses.WHERE)
+def test_penalties_refuse_samples_that_are_no_floating_point_numbers(where, dtype):
+    """Cast to integers, ε would be 0, and the penalty would look at fakes only without a word."""
+    real, fake = np.ones((5, 2), dtype), np.ones((5, 2), np.float32)
+    with pytest.raises((ValueError, TypeError), match="floating-point"):
+        losses.penalty(where, 1.0)(linear_critic((3.0, 4.0), "cpu"), real, fake if where != "fake" else real)
+
+
+W, LENGTH = (3.0, -4.0), 5.0
+NAMED = {"wgan_gp": (losses.wgan_gp(2.0), 2 * (LENGTH - 1) ** 2, 4 * (LENGTH - 1) / LENGTH),
+         "wgan_lp": (losses.wgan_lp(2.0), 2 * (LENGTH - 1) ** 2, 4 * (LENGTH - 1) / LENGTH),
+         "dragan": (losses.dragan(2.0), 2 * (LENGTH - 1) ** 2, 4 * (LENGTH - 1) / LENGTH),
+         "zero_centred": (losses.zero_centred(2.0), 2 * LENGTH ** 2, 4.0),
+         "r1": (losses.r1(2.0), LENGTH ** 2, 2.0), "r2": (losses.r2(2.0), LENGTH ** 2, 2.0)}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_named_penalties_of_a_linear_critic_in_closed_form(name, device):
+    """∇D = w everywhere: λ (‖w‖ − c)² with gradient 2 λ (1 − c/‖w‖) w, and γ/2 ‖w‖² with γ w."""
+    term, value, factor = NAMED[name]
+    critic = linear_critic(W, device)
+    real, fake = (backend.to_device(some(6, 2, seed=k), device) for k in (0, 1))
+    found = term(critic, real, fake)
+    np.testing.assert_allclose(host(found), value, rtol=1e-5)
+    np.testing.assert_allclose(host(grad(found, critic.weight))[:, 0], factor * np.array(W), rtol=1e-5)
+
+
+def some(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def test_a_one_sided_penalty_leaves_gentle_slopes_alone():
+    critic = linear_critic((0.3, 0.4), "cpu")
+    both, one = (f(10.0)(critic, some(6, 2), some(6, 2)) for f in (losses.wgan_gp, losses.wgan_lp))
+    assert both.item() == pytest.approx(10 * 0.25, rel=1e-5) and one.item() == 0
+    assert not grad(one, critic.weight).any()
+
+
+def test_each_penalty_looks_where_it_says(device):
+    """D(x) = ½ ‖x‖² has ∇D = x, so that a penalty with centre 0 is the mean squared length of where it looks."""
+    def bowl(x):
+        return 0.5 * (x ** 2).sum(axis=1)
+    real, fake = some(400, 2), 3 + some(400, 2, seed=1)
+    found = {where: host(losses.penalty(where, 0.0, 1.0)(bowl, backend.to_device(real, device),
+                                                         backend.to_device(fake, device))) for where in losses.WHERE}
+    seed(0)
+    eps = rng("penalty").random((400, 1), dtype=np.float32)
+    places = {"real": real, "fake": fake, "between": eps * real + (1 - eps) * fake,
+              "around": real + 0.5 * real.std() * rng("penalty").random((400, 2), dtype=np.float32)}
+    for where, x in places.items():
+        np.testing.assert_allclose(found[where], (x.astype(np.float64) ** 2).sum(axis=1).mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("make, where, center, weight", [
+    (losses.r1, "real", 0, 0.5), (losses.r2, "fake", 0, 0.5), (losses.zero_centred, "between", 0, 1),
+    (losses.wgan_gp, "between", 1, 1), (losses.dragan, "around", 1, 1)])
+def test_named_penalties_look_where_their_papers_do(make, where, center, weight):
+    """On the bowl ½ ‖x‖², whose slope tells the place: the same number as the penalty spelt out, from the same seed."""
+    def bowl(x):
+        return 0.5 * (x ** 2).sum(axis=1)
+    real, fake = some(50, 2), 3 + some(50, 2, seed=1)
+    seed(0)
+    found = make(2.0)(bowl, real, fake).item()
+    seed(0)
+    x = {"real": real, "fake": fake}.get(where)
+    if x is None:
+        x = losses.WHERE[where](real, fake)
+    lengths = np.linalg.norm(x.astype(np.float64), axis=1)
+    assert found == pytest.approx(2 * weight * ((lengths - center) ** 2).mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("options, message", [(("nowhere", 0), "where must be one of real, fake, between, around"),
+                                              (("real", -1), "must be >= 0"), (("real", 0, math.nan), "must be >= 0")])
+def test_penalties_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        losses.penalty(*options)
+
+
 def test_interpolate_refuses_two_shapes():
     with pytest.raises(ValueError, match=r"interpolate: real \(3, 2\) and fake \(4, 2\)"):
         interpolate(np.zeros((3, 2), np.float32), np.zeros((4, 2), np.float32))
@@ -242,6 +397,11 @@ def test_cross_entropy_and_its_gradient_in_closed_form(device):
     assert loss.dtype == np.float32
     np.testing.assert_allclose(host(loss), -np.log(p[np.arange(5), labels]).mean(), rtol=1e-5)
     np.testing.assert_allclose(host(grad(loss, logits)), (p - np.eye(4)[labels]) / 5, rtol=1e-4, atol=1e-6)
+
+
+def test_cross_entropy_accepts_labels_in_a_list():
+    logits = on("cpu", np.eye(3))
+    assert cross_entropy(logits, [0, 1, 2]).item() == cross_entropy(logits, np.arange(3)).item()
 
 
 def test_cross_entropy_is_exact_at_huge_logits():

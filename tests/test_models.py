@@ -138,3 +138,82 @@ def test_discriminators_end_in_a_logit():
     """No sigmoid at the end: the losses contain it."""
     for d in (models.conv_discriminator(width=2), models.mlp_discriminator()):
         assert isinstance(d[-1], nn.Linear) and nn.Sigmoid not in kinds(d)
+
+
+# ---- features and conditions ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make, shape", [(lambda: models.mlp_discriminator((2,), (6, 5)), (2,)),
+                                         (lambda: models.mlp_discriminator((4, 4, 1), (6,)), (4, 4, 1)),
+                                         (lambda: models.conv_discriminator(8, 1, 2, hidden=7), (8, 8, 1))])
+def test_the_head_of_the_features_is_the_logit(make, shape, device):
+    d, x = make().to(device).eval(), Tensor(backend.to_device(noise(3, *shape).astype(np.float32), device))
+    h = d.features(x)
+    assert h.ndim == 2 and h.shape[1] == d[-1].weight.shape[0]
+    np.testing.assert_array_equal(backend.to_host(d.head(h).data), backend.to_host(d(x).data))
+
+
+def plain(net, x):
+    """A Discriminator in NumPy: Linear and LeakyReLU only."""
+    for m in net:
+        x = x.reshape(len(x), -1) if isinstance(m, nn.Flatten) else x @ m.weight.data + m.bias.data if isinstance(
+            m, nn.Linear) else np.maximum(x, 0.2 * x)
+    return x
+
+
+@pytest.mark.parametrize("shape", [(2,), (3, 4, 2)])
+def test_the_four_ways_of_telling_the_label_are_their_formulas(shape):
+    x, y = noise(5, *shape).astype(np.float32), np.array([2, 0, 1, 1, 2])
+    d = {how: models.mlp_discriminator(shape, (6,), classes=3, condition=how) for how in models.CONDITIONS}
+    onehot = np.broadcast_to(np.eye(3, dtype=np.float32)[y].reshape(5, *[1] * (len(shape) - 1), 3), (5, *shape[:-1], 3))
+    expected = {"concatenate": plain(d["concatenate"].net, np.concatenate([x, onehot], axis=-1))}
+    plane = d["embedding"].table.weight.data[y].reshape(5, *shape[:-1], 1)
+    expected["embedding"] = plain(d["embedding"].net, np.concatenate([x, plane], axis=-1))
+    h = plain(list(d["projection"].net)[:-1], x)
+    expected["projection"] = plain([d["projection"].net[-1]], h) + (
+        h * d["projection"].table.weight.data[y]).sum(axis=1, keepdims=True)
+    expected["auxiliary"] = plain(d["auxiliary"].net, x)
+    for how, net in d.items():
+        np.testing.assert_allclose(net(x, y).data, expected[how], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(net.net.head(net.features(x, y)).data if how != "projection" else h,
+                                   expected[how] if how != "projection" else net.features(x, y).data, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(d["auxiliary"].classify(x).data,
+                               plain([d["auxiliary"].classifier], plain(list(d["auxiliary"].net)[:-1], x)), rtol=1e-4, atol=1e-5)
+
+
+def test_a_conditional_generator_joins_the_latent_and_the_labels_vector():
+    g = models.mlp_generator(4, hidden=(), classes=3)
+    z, y = noise(5, 4).astype(np.float32), np.array([2, 0, 1, 1, 2])
+    np.testing.assert_allclose(g(z, y).data, plain(g.net, np.concatenate([z, g.table.weight.data[y]], axis=1)), rtol=1e-5)
+    assert g.table.weight.shape == (3, models.LABEL)
+
+
+@pytest.mark.parametrize("condition", models.CONDITIONS)
+def test_convolutional_networks_take_labels_too(condition, device):
+    g, d = models.conv_generator(5, 8, 2, 2, classes=3).to(device), models.conv_discriminator(
+        8, 2, 2, classes=3, condition=condition).to(device)
+    z, y = (backend.to_device(a, device) for a in (noise(4, 5).astype(np.float32), np.array([0, 1, 2, 0])))
+    images = g(z, y)
+    assert images.shape == (4, 8, 8, 2) and d(images, y).shape == (4, 1) and d.features(images, y).ndim == 2
+
+
+def test_without_classes_the_weights_are_those_of_ever():
+    """The same numbers are drawn in the same order, under the same names."""
+    seed(3)
+    plain_ = nn.Sequential(nn.Linear(4, 6), nn.LeakyReLU(0.2), nn.Linear(6, 2))
+    seed(3)
+    net = models.mlp_generator(4, hidden=(6,))
+    for (k, v), (name, w) in zip(plain_.state_dict().items(), net.state_dict().items(), strict=True):
+        assert k == name
+        np.testing.assert_array_equal(v, w)
+
+
+@pytest.mark.parametrize("build", [lambda: models.mlp_generator(0, classes=3), lambda: models.conv_generator(-3, classes=3),
+                                   lambda: models.mlp_generator(classes=-1), lambda: models.mlp_discriminator(classes=-1),
+                                   lambda: models.mlp_discriminator(classes=1.5), lambda: models.conv_discriminator(classes="3"),
+                                   lambda: models.mlp_generator(2.5), lambda: models.conv_generator(width=1.5),
+                                   lambda: models.conv_generator(hidden=0), lambda: models.mlp_discriminator((0,)),
+                                   lambda: models.mlp_discriminator(condition="wish")])
+def test_sizes_and_conditions_that_cannot_be_are_refused(build):
+    with pytest.raises(ValueError, match="integer >= |expected one of"):
+        build()

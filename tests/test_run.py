@@ -541,7 +541,7 @@ def test_weights_that_turn_nan_stop_the_run_and_the_last_good_ones_stay(tmp_path
 def test_weights_that_turn_nan_in_the_last_step_are_not_saved(tmp_path, cheap, monkeypatch):
     """The losses of that step were still finite."""
     at_step(monkeypatch, 4, spoil("d"))
-    with pytest.raises(train.Diverged, match=r"step 4: not saving .*weights\.npz: discriminator/0\.weight holds NaN"):
+    with pytest.raises(train.Diverged, match=r"discriminator\.0\.weight holds NaN or infinity at step 4"):
         finish(Run.start(ring(), str(tmp_path / "run")))
     assert weights(tmp_path / "run")["game/steps"] == 0, "the beginning stays"
 

@@ -1,21 +1,26 @@
-"""The two-player objectives, written as their formulas.
+"""The two-player objectives and the gradient penalties, written as their formulas.
 
-D gives one number per sample, a logit d. Its probability that the sample is real is σ(d), but no loss ever sees it:
-log σ(d) = −softplus(−d) and log(1 − σ(d)) = −softplus(d) are exact for every d. d_real = D(x), d_fake = D(G(z)). Both players
-minimise.
+D gives one number per sample, a logit d. Both players minimise. With r = D(x) and f = D(G(z)):
 
-| name           | L_D                                          | L_G                      |
-|----------------|----------------------------------------------|--------------------------|
-| minimax        | −E log σ(d_real) − E log(1 − σ(d_fake))      | E log(1 − σ(d_fake))     | Goodfellow et al. 2014, eq. 1
-| non-saturating | the same                                     | −E log σ(d_fake)         | the same, section 3
-| least-squares  | ½ E (d_real − 1)² + ½ E d_fake²              | ½ E (d_fake − 1)²        | Mao et al. 2017, eq. 9
-| wasserstein    | E d_fake − E d_real                          | −E d_fake                | Arjovsky et al. 2017, eq. 2
-| hinge          | E max(0, 1 − d_real) + E max(0, 1 + d_fake)  | −E d_fake                | Lim & Ye 2017
+| name                 | L_D                                         | L_G                       |
+|----------------------|---------------------------------------------|---------------------------|
+| minimax              | −E log σ(r) − E log(1 − σ(f))               | E log(1 − σ(f))           | 1
+| non-saturating       | the same                                    | −E log σ(f)               | 1
+| least-squares        | ½ E (r − 1)² + ½ E f²                       | ½ E (f − 1)²              | 2
+| wasserstein          | E f − E r                                   | −E f                      | 3
+| hinge                | E max(0, 1 − r) + E max(0, 1 + f)           | −E f                      | 4
+| relativistic         | −E log σ(r − f)                             | −E log σ(f − r)           | 5
+| relativistic-average | −E log σ(r − E f) − E log σ(E r − f)        | L_D with r and f swapped  | 5
 
-Minimax saturates: while D rejects all fakes, the slope of log(1 − σ(d)) vanishes and G learns nothing. "wasserstein" needs a critic
-that is kept smooth, by `gradient_penalty`.
+1 Goodfellow et al. 2014, eq. 1 and section 3. 2 Mao et al. 2017, eq. 9. 3 Arjovsky et al. 2017,
+eq. 2 and 3. 4 Lim & Ye 2017. 5 Jolicoeur-Martineau 2019, section 4.
+
+No loss ever sees a probability: log σ(d) = −softplus(−d) and log(1 − σ(d)) = −softplus(d) are
+exact for every d. Minimax saturates: while D rejects all fakes, the slope of log(1 − σ(f)) vanishes
+and G learns nothing. "wasserstein" needs a critic that is kept smooth, by a penalty or by clipping.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -27,59 +32,153 @@ from .randomness import rng
 
 
 class Loss(NamedTuple):
-    """A two-player objective: discriminator(d_real, d_fake) and generator(d_fake), each logits → a scalar."""
+    """A two-player objective: two functions from logits to a scalar, and two facts about them.
+
+    discriminator(d_real, d_fake). generator(d_fake), or generator(d_fake, d_real) if `paired`: then
+    G's loss looks at real samples too. probability: σ(logit) is D's probability that a sample is
+    real, so σ is what is logged and drawn; else it is the logit itself.
+    """
 
     discriminator: object
     generator: object
+    paired: bool = False
+    probability: bool = True
 
 
-def _logistic(d_real, d_fake):
-    return softplus(-d_real).mean() + softplus(d_fake).mean()
+def _logistic(r, f):
+    return softplus(-r).mean() + softplus(f).mean()
+
+
+def _average(r, f):
+    return softplus(f.mean() - r).mean() + softplus(f - r.mean()).mean()
 
 
 LOSSES = {
-    "minimax": Loss(_logistic, lambda d_fake: -softplus(d_fake).mean()),
-    "non-saturating": Loss(_logistic, lambda d_fake: softplus(-d_fake).mean()),
-    "least-squares": Loss(lambda d_real, d_fake: 0.5 * ((d_real - 1) ** 2).mean() + 0.5 * (d_fake ** 2).mean(),
-                          lambda d_fake: 0.5 * ((d_fake - 1) ** 2).mean()),
-    "wasserstein": Loss(lambda d_real, d_fake: d_fake.mean() - d_real.mean(), lambda d_fake: -d_fake.mean()),
-    "hinge": Loss(lambda d_real, d_fake: relu(1 - d_real).mean() + relu(1 + d_fake).mean(), lambda d_fake: -d_fake.mean()),
+    "minimax": Loss(_logistic, lambda f: -softplus(f).mean()),
+    "non-saturating": Loss(_logistic, lambda f: softplus(-f).mean()),
+    "least-squares": Loss(lambda r, f: 0.5 * ((r - 1) ** 2).mean() + 0.5 * (f ** 2).mean(),
+                          lambda f: 0.5 * ((f - 1) ** 2).mean(), probability=False),
+    "wasserstein": Loss(lambda r, f: f.mean() - r.mean(), lambda f: -f.mean(), probability=False),
+    "hinge": Loss(lambda r, f: relu(1 - r).mean() + relu(1 + f).mean(), lambda f: -f.mean(),
+                  probability=False),
+    "relativistic": Loss(lambda r, f: softplus(f - r).mean(), lambda f, r: softplus(r - f).mean(),
+                         paired=True, probability=False),
+    "relativistic-average": Loss(_average, lambda f, r: _average(f, r), True, False),
 }
 
 
-def interpolate(real, fake):
-    """x̂ = ε x + (1 − ε) G(z) with one ε ~ U(0, 1) *per sample*: where WGAN-GP looks at the slope (Gulrajani et al. 2017, alg. 1).
+def smoothed(t=0.9):
+    """Non-saturating with one-sided label smoothing: D's target is t, not 1, on real samples only.
 
-    real, fake: arrays of one shape (N, ...); ε comes from the random generator 'penalty'.
+    L_D = −E [t log σ(r) + (1 − t) log(1 − σ(r))] − E log(1 − σ(f)). The best D is then
+    σ(d) = t p_r / (p_r + p_f), never sure (Salimans et al. 2016, section 3.4).
+    """
+    if not 0 < t <= 1:
+        raise ValueError(f"smoothed: the target t must be in (0, 1], got {t!r}")
+    return LOSSES["non-saturating"]._replace(
+        discriminator=lambda r, f: (softplus(r) - t * r).mean() + softplus(f).mean())
+
+
+# --------------------------------------------------------------------------- penalties on D's slope
+
+
+def _uniform(real, shape):
+    """Numbers ~ U(0, 1) of the samples' type and device, from the random generator 'penalty'."""
+    if real.dtype.kind != "f":
+        raise ValueError("gradient penalty: expected real samples of floating-point numbers, got "
+                         f"{real.dtype}; convert them first: x.astype('float32')")
+    u = rng("penalty").random(shape, dtype=np.float32).astype(real.dtype)
+    return to_device(u, device_of(real))
+
+
+def interpolate(real, fake):
+    """x̂ = ε x + (1 − ε) G(z) with one ε ~ U(0, 1) *per sample* (Gulrajani et al. 2017, alg. 1).
+
+    real, fake: arrays of floating-point numbers of one shape (N, ...).
     """
     if real.shape != fake.shape:
-        raise ValueError(f"interpolate: real {real.shape} and fake {fake.shape} must have one shape")
-    eps = rng("penalty").random((len(real),) + (1,) * (real.ndim - 1), dtype=np.float32).astype(real.dtype)
-    eps = to_device(eps, device_of(real))
+        raise ValueError(f"interpolate: real {real.shape} and fake {fake.shape} "
+                         "must have one shape")
+    eps = _uniform(real, (len(real),) + (1,) * (real.ndim - 1))
     return eps * real + (1 - eps) * fake
 
 
-def gradient_penalty(critic, x, center=1.0):
-    """E (‖∇ₓ D(x)‖₂ − center)², the norm per sample over all its features, as a scalar that can be differentiated again.
+def gradient_penalty(critic, x, center=1.0, one_sided=False):
+    """E (‖∇ₓ D(x)‖₂ − center)², the norm per sample over all its features, as a scalar Tensor.
 
-    x: an array (N, ...). WGAN-GP: x = interpolate(real, fake), center = 1, weight 10 (Gulrajani et al. 2017, eq. 3).
-    R1: x = real, center = 0, weight γ/2 (Mescheder et al. 2018, eq. 9). R2: the same at fake.
-    The critic must treat samples one by one: no BatchNorm, or ∇ₓ D mixes samples. Add the penalty to the loss before taking the
-    gradient: alone it may not depend on every parameter (the last bias never changes a slope), which `grad` refuses.
+    It can be differentiated again. x: an array (N, ...). one_sided: E max(0, ‖∇ₓ D‖ − center)²,
+    so that only steep slopes count. The critic must treat samples one by one: no BatchNorm, or ∇ₓ D
+    mixes samples. Add the penalty to the loss before taking the gradient: alone it may not depend
+    on every parameter (the last bias never changes a slope), which `grad` refuses.
     """
     x = Tensor(x)
-    slope = grad(critic(x).sum(), x, create_graph=True)         # the sum separates: each D(xₙ) depends on xₙ alone
-    slope = slope.reshape((len(x), -1))                         # (N, features)
+    slope = grad(critic(x).sum(), x, create_graph=True)     # each D(xₙ) depends on xₙ alone
+    slope = slope.reshape((len(x), -1))                     # (N, features)
     if center == 0:
         return (slope ** 2).sum(axis=1).mean()
-    return ((norm(slope, axis=1) - center) ** 2).mean()
+    excess = norm(slope, axis=1) - center                   # (N,)
+    return ((relu(excess) if one_sided else excess) ** 2).mean()
+
+
+WHERE = {
+    "real": lambda real, fake: real,
+    "fake": lambda real, fake: fake,
+    "between": interpolate,
+    "around": lambda real, fake: real + 0.5 * real.std() * _uniform(real, real.shape),
+}
+
+
+def penalty(where, center, weight=10.0, one_sided=False):
+    """weight · E (‖∇D(x)‖ − center)² as a function (D, real, fake) → scalar, to be added to L_D.
+
+    where: 'real', 'fake', 'between' the two, or 'around' the real samples, x + ½ s u with s their
+    standard deviation and u ~ U(0, 1) for every value. The papers' choices:
+
+        wgan_gp(weight)       between  1             Gulrajani et al. 2017, eq. 3; weight λ
+        wgan_lp(weight)       between  1, one-sided  Petzka et al. 2018, eq. 8
+        dragan(weight)        around   1             Kodali et al. 2017
+        zero_centred(weight)  between  0             Thanh-Tung et al. 2019
+        r1(gamma), r2(gamma)  real, fake  0          Mescheder et al. 2018, eq. 9 and 10; weight γ/2
+    """
+    if where not in WHERE:
+        raise ValueError(f"penalty: where must be one of {', '.join(WHERE)}, got {where!r}")
+    if not (0 <= center < float("inf") and 0 <= weight < float("inf")):
+        raise ValueError(f"penalty: center and weight must be >= 0, got {center!r} and {weight!r}")
+
+    def term(d, real, fake):
+        return weight * gradient_penalty(d, WHERE[where](real, fake), center, one_sided)
+    term.per_sample = True          # `GAN` refuses it for a D with BatchNorm
+    return term
+
+
+wgan_gp = partial(penalty, "between", 1.0)
+wgan_lp = partial(penalty, "between", 1.0, one_sided=True)
+dragan = partial(penalty, "around", 1.0)
+zero_centred = partial(penalty, "between", 0.0)
+
+
+def r1(gamma=1.0):
+    """γ/2 · E ‖∇D‖² at real samples, see `penalty`."""
+    return penalty("real", 0.0, gamma / 2)
+
+
+def r2(gamma=1.0):
+    """γ/2 · E ‖∇D‖² at fake samples, see `penalty`."""
+    return penalty("fake", 0.0, gamma / 2)
+
+
+# -------------------------------------------------------------------------- losses of classifiers
 
 
 def bce_with_logits(logits, target):
-    """−E [t log σ(d) + (1 − t) log(1 − σ(d))] = E [softplus(d) − t d]; logits and targets t ∈ [0, 1] of one shape."""
+    """−E [t log σ(d) + (1 − t) log(1 − σ(d))] = E [softplus(d) − t d].
+
+    Logits and targets t ∈ [0, 1] of one shape.
+    """
     if logits.shape != target.shape:
-        raise ValueError(f"bce_with_logits: logits {logits.shape} and targets {target.shape} must have one shape "
-                         "(broadcasting (N, 1) against (N,) would compare every sample with every other)")
+        raise ValueError(
+            f"bce_with_logits: logits {logits.shape} and targets {target.shape} must have one "
+            "shape (broadcasting (N, 1) against (N,) would compare every sample with every other)")
     if not ((target >= 0) & (target <= 1)).all():
         raise ValueError("bce_with_logits: targets must be in [0, 1]")
     return (softplus(logits) - target.astype(logits.dtype) * logits).mean()
@@ -87,10 +186,13 @@ def bce_with_logits(logits, target):
 
 def cross_entropy(logits, labels):
     """−E log softmax(logits)[label]: logits (N, K), integer labels (N,) in 0..K−1."""
+    if not hasattr(labels, "dtype"):
+        labels = to_device(np.asarray(labels), device_of(logits.data))
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
-        raise ValueError(f"cross_entropy: expected logits (N, K) and N integer labels, got {logits.shape} and "
-                         f"{labels.shape} {labels.dtype}")
+        raise ValueError(f"cross_entropy: expected logits (N, K) and N integer labels, got "
+                         f"{logits.shape} and {labels.shape} {labels.dtype}")
     if not ((labels >= 0) & (labels < logits.shape[1])).all():
-        raise ValueError(f"cross_entropy: labels must be in 0..{logits.shape[1] - 1}, got {labels.min()}..{labels.max()}")
+        raise ValueError(f"cross_entropy: labels must be in 0..{logits.shape[1] - 1}, "
+                         f"got {labels.min()}..{labels.max()}")
     rows = xp(labels).arange(labels.shape[0])
     return -log_softmax(logits)[rows, labels].mean()

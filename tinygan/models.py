@@ -1,81 +1,188 @@
-"""The networks: multi-layer perceptrons for points and small images, DCGAN's convolutional pair for images.
+"""The networks: multi-layer perceptrons for points and small images, DCGAN's pair for images.
 
-Generators map latents (N, latent), drawn from N(0, 1), to data; discriminators map data to one logit per sample, (N, 1).
+Generators map latents (N, latent), drawn from N(0, 1), to data; discriminators map data to one
+logit per sample, (N, 1). With classes = K > 0 both are told labels too, integers (N,) in 0..K−1:
+G(z, y) and D(x, y).
 """
 
 import math
 
-from .nn import BatchNorm, Conv2d, ConvTranspose2d, Flatten, LeakyReLU, Linear, ReLU, Reshape, Sequential, Tanh, normal_
+from . import nn
+from .autograd import data_of
+from .backend import xp
+from .checks import natural
+from .nn import BatchNorm, Conv2d, ConvTranspose2d, Embedding, LeakyReLU, Linear, ReLU, Reshape
+from .ops import concatenate
+
+LABEL = 16              # numbers per label that a conditional generator learns
+CONDITIONS = ("concatenate", "embedding", "projection", "auxiliary")
 
 
-def mlp_generator(latent=16, shape=(2,), hidden=(128, 128)):
-    """Latents (N, latent) → samples (N, *shape): Linear and LeakyReLU per hidden width, then Linear; images end in tanh."""
-    layers = []
-    for a, b in zip((latent, *hidden), hidden, strict=False):
-        layers += [Linear(a, b), LeakyReLU(0.2)]
-    layers.append(Linear((latent, *hidden)[-1], math.prod(shape)))
-    if len(shape) > 1:
-        layers += [Tanh(), Reshape(*shape)]
-    return Sequential(*layers)
+class ConditionalGenerator(nn.Module):
+    """G(z, y) = net([z, e(y)]), e(y) a vector per label that is learned."""
+
+    def __init__(self, net, classes):
+        self.table, self.net = Embedding(classes, LABEL), net
+
+    def forward(self, z, y):
+        return self.net(concatenate(z, self.table(y), axis=1))
 
 
-def mlp_discriminator(shape=(2,), hidden=(128, 128)):
+class Discriminator(nn.Sequential):
+    """Layers of which the last one, the head, makes a logit of the features of the others."""
+
+    def features(self, x):
+        """What the head sees: (N, features)."""
+        for _, layer in self.children()[:-1]:
+            x = layer(x)
+        return x
+
+    def head(self, h):
+        return self.children()[-1][1](h)
+
+
+class ConditionalDiscriminator(nn.Module):
+    """D(x, y), told the label in one of four ways. net: a `Discriminator` of what is then seen.
+
+    concatenate  K more channels, 1 for the label and 0 for the others (Mirza & Osindero 2014)
+    embedding    one more channel: a picture per label that is learned
+    projection   d = head(h) + e(y) · h, h the features (Miyato & Koyama 2018, eq. 3)
+    auxiliary    not told: `classify` guesses the label from the features (Odena et al. 2017)
+    """
+
+    def __init__(self, net, shape, classes, condition):
+        self.net, self.classes, self.condition = net, classes, condition
+        self.places = tuple(shape[:-1])                             # (H, W), or () for points
+        features = net.children()[-1][1].weight.shape[0]
+        if condition == "auxiliary":
+            self.classifier = Linear(features, classes)
+        elif condition != "concatenate":
+            wide = features if condition == "projection" else math.prod(self.places)
+            self.table = Embedding(classes, wide)
+
+    def features(self, x, y=None):
+        """What the head sees: (N, features)."""
+        if self.condition == "concatenate":
+            label = xp(data_of(x)).eye(self.classes, dtype=x.dtype)[y]              # (N, K)
+            plane = xp(data_of(x)).ones((*x.shape[:-1], 1), x.dtype)                # (N, H, W, 1)
+            x = concatenate(x, plane * label.reshape(len(y), *[1] * len(self.places), -1), axis=-1)
+        elif self.condition == "embedding":
+            x = concatenate(x, self.table(y).reshape((-1, *self.places, 1)), axis=-1)
+        return self.net.features(x)
+
+    def forward(self, x, y):
+        h = self.features(x, y)
+        if self.condition == "projection":
+            return self.net.head(h) + (self.table(y) * h).sum(axis=1, keepdims=True)
+        return self.net.head(h)
+
+    def classify(self, x):
+        """Logits (N, K) of the label, by the auxiliary classifier."""
+        return self.classifier(self.features(x))
+
+
+def _generator(make, latent, classes):
+    """make(inputs), conditional if there are classes."""
+    if not classes:
+        return make(latent)
+    return ConditionalGenerator(make(natural("generator: latent", latent) + LABEL), classes)
+
+
+def _discriminator(make, shape, classes, condition):
+    """make(channels), conditional if there are classes."""
+    if condition not in CONDITIONS:
+        raise ValueError(f"condition: expected one of {', '.join(CONDITIONS)}, got {condition!r}")
+    more = {"concatenate": classes, "embedding": 1 if classes else 0}.get(condition, 0)
+    net = make(shape[-1] + more)
+    return ConditionalDiscriminator(net, shape, classes, condition) if classes else net
+
+
+def _dense(widths):
+    """Linear and LeakyReLU from each width to the next."""
+    return [layer for a, b in zip(widths, widths[1:], strict=False)
+            for layer in (Linear(a, b), LeakyReLU(0.2))]
+
+
+def mlp_generator(latent=16, shape=(2,), hidden=(128, 128), classes=0):
+    """Latents (N, latent) → samples (N, *shape): Linear and LeakyReLU per hidden width, Linear.
+
+    Images end in tanh.
+    """
+    def make(inputs):
+        widths = (inputs, *hidden)
+        end = [nn.Tanh(), Reshape(*shape)] if len(shape) > 1 else []
+        return nn.Sequential(*_dense(widths), Linear(widths[-1], math.prod(shape)), *end)
+    return _generator(make, latent, classes)
+
+
+def mlp_discriminator(shape=(2,), hidden=(128, 128), classes=0, condition="embedding"):
     """Samples (N, *shape) → logits (N, 1): Linear and LeakyReLU per hidden width, then Linear."""
-    layers = [Flatten()] if len(shape) > 1 else []
-    for a, b in zip((math.prod(shape), *hidden), hidden, strict=False):
-        layers += [Linear(a, b), LeakyReLU(0.2)]
-    return Sequential(*layers, Linear((math.prod(shape), *hidden)[-1], 1))
+    def make(channels):
+        widths = (math.prod(shape[:-1]) * channels, *hidden)
+        start = [nn.Flatten()] if len(shape) > 1 else []
+        return Discriminator(*start, *_dense(widths), Linear(widths[-1], 1))
+    return _discriminator(make, shape, classes, condition)
 
 
 def _levels(size):
-    """How often an image size can be halved before it is 7 pixels or fewer: (times, what is left)."""
-    times = 0
-    while size > 7 and size % 2 == 0:
-        size, times = size // 2, times + 1
-    if times == 0 or size > 7:
-        raise ValueError(f"a convolutional network needs an image size of (4..7) · 2ⁿ with n >= 1, got {size * 2 ** times}; "
-                         "try 28, 32 or 64")
-    return times, size
+    """How often a size can be halved before it is 7 pixels or fewer: (times, what is left)."""
+    times, left = 0, size
+    while left > 7 and left % 2 == 0:
+        left, times = left // 2, times + 1
+    if times == 0 or left > 7:
+        raise ValueError("a convolutional network needs an image size of (4..7) · 2ⁿ with n >= 1, "
+                         f"got {size}; try 28, 32 or 64")
+    return times, left
 
 
-def conv_generator(latent=100, size=28, channels=1, width=64, hidden=None):
-    """Latents (N, latent) → images (N, size, size, channels) in (−1, 1), by the rules of DCGAN (Radford et al. 2016).
+def conv_generator(latent=100, size=28, channels=1, width=64, hidden=None, classes=0):
+    """Latents (N, latent) → images (N, size, size, channels) in (−1, 1), as in Radford et al. 2016.
 
-    A linear layer makes the smallest feature map, then transposed convolutions (kernel 4, stride 2, padding 1) double it, each
-    halving the channels down to `width` before the image itself. BatchNorm and ReLU everywhere but at the output. `hidden` puts a
-    dense layer of so many units before all that, as InfoGAN has for MNIST (Chen et al. 2016, appendix C.1): convolutions see
+    A linear layer makes the smallest feature map, then transposed convolutions (kernel 4, stride 2,
+    padding 1) double it, each halving the channels down to `width` before the image itself.
+    BatchNorm and ReLU everywhere but at the output. `hidden` puts a dense layer of so many units
+    before all that, as InfoGAN has for MNIST (Chen et al. 2016, appendix C.1): convolutions see
     neighbours, and only a dense layer can plan the whole picture.
     """
     times, start = _levels(size)
-    c = width * 2 ** (times - 1)
-    layers = []
-    if hidden is not None:
-        layers += [Linear(latent, hidden, bias=False), BatchNorm(hidden), ReLU()]
-        latent = hidden
-    layers += [Linear(latent, start * start * c, bias=False), Reshape(start, start, c), BatchNorm(c), ReLU()]
-    for _ in range(times - 1):
-        layers += [ConvTranspose2d(c, c // 2, 4, stride=2, padding=1, bias=False), BatchNorm(c // 2), ReLU()]
-        c //= 2
-    return normal_(Sequential(*layers, ConvTranspose2d(c, channels, 4, stride=2, padding=1), Tanh()))
+
+    def make(inputs):
+        layers, c = [], width * 2 ** (times - 1)
+        if hidden is not None:
+            layers += [Linear(inputs, hidden, bias=False), BatchNorm(hidden), ReLU()]
+            inputs = hidden
+        layers += [Linear(inputs, start * start * c, bias=False), Reshape(start, start, c)]
+        for _ in range(times - 1):
+            layers += [BatchNorm(c), ReLU(),
+                       ConvTranspose2d(c, c // 2, 4, stride=2, padding=1, bias=False)]
+            c //= 2
+        layers += [BatchNorm(c), ReLU(), ConvTranspose2d(c, channels, 4, stride=2, padding=1)]
+        return nn.normal_(nn.Sequential(*layers, nn.Tanh()))
+    return _generator(make, latent, classes)
 
 
-def conv_discriminator(size=28, channels=1, width=64, norm=True, hidden=None):
+def conv_discriminator(size=28, channels=1, width=64, norm=True, hidden=None, classes=0,
+                       condition="embedding"):
     """Images (N, size, size, channels) → logits (N, 1), by the rules of DCGAN.
 
-    Convolutions (kernel 4, stride 2, padding 1) halve the image and double the channels from `width` on, LeakyReLU(0.2) after each,
-    BatchNorm except at the first; `norm=False` leaves it out, as a gradient penalty demands. `hidden` puts a dense layer of so many
-    units before the logit, see `conv_generator`.
+    Convolutions (kernel 4, stride 2, padding 1) halve the image and double the channels from
+    `width` on, LeakyReLU(0.2) after each, BatchNorm except at the first; `norm=False` leaves it
+    out, as a gradient penalty demands. `hidden` puts a dense layer of so many units before the
+    logit, see `conv_generator`.
     """
     times, end = _levels(size)
-    layers = [Conv2d(channels, width, 4, stride=2, padding=1), LeakyReLU(0.2)]
-    c = width
-    for _ in range(times - 1):
-        layers += [Conv2d(c, 2 * c, 4, stride=2, padding=1, bias=not norm), *([BatchNorm(2 * c)] if norm else []),
-                   LeakyReLU(0.2)]
-        c *= 2
-    layers.append(Flatten())
-    features = end * end * c
-    if hidden is not None:
-        layers += [Linear(features, hidden, bias=not norm), *([BatchNorm(hidden)] if norm else []), LeakyReLU(0.2)]
-        features = hidden
-    return normal_(Sequential(*layers, Linear(features, 1)))
+
+    def make(channels):
+        layers, c = [Conv2d(channels, width, 4, stride=2, padding=1), LeakyReLU(0.2)], width
+        for _ in range(times - 1):
+            layers += [Conv2d(c, 2 * c, 4, stride=2, padding=1, bias=not norm),
+                       *([BatchNorm(2 * c)] if norm else []), LeakyReLU(0.2)]
+            c *= 2
+        layers.append(nn.Flatten())
+        features = end * end * c
+        if hidden is not None:
+            layers += [Linear(features, hidden, bias=not norm),
+                       *([BatchNorm(hidden)] if norm else []), LeakyReLU(0.2)]
+            features = hidden
+        return nn.normal_(Discriminator(*layers, Linear(features, 1)))
+    return _discriminator(make, (size, size, channels), classes, condition)

@@ -1,166 +1,339 @@
-"""The two-player loop: a discriminator D that tells real from fake, and a generator G that learns by being told.
+"""The two-player loop: a discriminator D tells real from fake, a generator G learns by being told.
 
 One step, on a batch x of real samples and latents z ~ N(0, 1):
 
     fake = G(z)                                    once; both players use it
-    D:  θ_D ← θ_D − η ∂L_D(D(x), D(fake)) / ∂θ_D    fake enters as plain data, so nothing flows back into G
-    G:  θ_G ← θ_G − η ∂L_G(D(fake)) / ∂θ_G          fake enters with its history; D's weight gradients are never computed
+    D:  θ_D ← θ_D − η ∂L_D(D(x), D(fake)) / ∂θ_D    fake is plain data: nothing flows back into G
+    G:  θ_G ← θ_G − η ∂L_G(D(fake)) / ∂θ_G          fake has its history; D's weights stay
 
-Real and fake go through D in two separate batches, so that its BatchNorm never mixes their statistics.
+Real and fake go through D in two batches, so that its BatchNorm never mixes their statistics. All
+else is an option of `GAN`: the losses and what is added to them, what D is shown, what both players
+are told, who moves when and how.
 """
 
 import json
-import math
+import threading
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
-from . import losses
 from .autograd import grad, no_grad
 from .backend import device_of, to_device, to_host, xp
-from .optim import EMA, Adam
+from .checks import check_data, check_game, natural, pair, several
+from .functional import call, evaluating
+from .losses import LOSSES, r1, wgan_gp
+from .optim import EMA, Adam, Optimizer
 from .randomness import current, rng
+from .watch import EVERY, Diverged, Watch, check_losses
+
+__all__ = ["GAN", "Diverged", "Round", "batches", "call", "evaluating", "fit", "r1", "row",
+           "wgan_gp"]
 
 
-class Diverged(ArithmeticError):
-    """A loss became NaN or infinite; the message names the player and the step."""
+class Round(NamedTuple):
+    """A player's move, as extra terms of its loss see it. In D's move `fake` is a plain array."""
 
-
-def wgan_gp(weight=10.0):
-    """The penalty of WGAN-GP, weight · E (‖∇D‖ − 1)² between real and fake, as a function (D, real, fake) → scalar."""
-    return lambda d, real, fake: weight * losses.gradient_penalty(d, losses.interpolate(real, fake), center=1.0)
-
-
-def r1(gamma=1.0):
-    """R1, γ/2 · E ‖∇D‖² at real samples (Mescheder et al. 2018), as a function (D, real, fake) → scalar."""
-    return lambda d, real, fake: gamma / 2 * losses.gradient_penalty(d, real, center=0.0)
+    z: object
+    given: tuple
+    real: object
+    fake: object
 
 
 class GAN:
-    """A generator and a discriminator at play, with their optimisers.
+    """A generator G(z, *given) and a discriminator D(x, *given) at play, with their optimisers.
 
-    latent: size of z. loss: a name from `losses.LOSSES` or a `losses.Loss`. penalty: None or a function (D, real, fake) → scalar
-    added to L_D, such as `wgan_gp()`. lr: one learning rate, or a pair (D's, G's). d_steps: G moves on every d_steps-th step only,
-    so that D has time to become a good judge. average: a second generator of the same build, which follows the first as an
-    exponential moving average (`EMA`), or None. For a schedule, assign to `opt_d.lr` and `opt_g.lr` between steps.
+    latent        size of z, or a function n → array of n latents
+    loss          a name from `losses.LOSSES`, or a `losses.Loss`
+    penalty       a function (D, real, fake) → scalar added to L_D, such as `wgan_gp()`, or several
+    lr, betas     Adam's: one rate or a pair (D's, G's), by default 2e-4; betas (0.5, 0.999)
+    optimizer     instead: a function parameters → Optimizer, an Optimizer, or a pair of them
+    schedule      a function step → factor on the learning rates; steps count from 0
+    d_steps       G moves on every d_steps-th step only, so that D can become a good judge
+    simultaneous  both move from the same position; else G meets the D that has just moved
+    average       a second generator that follows the first as its average (`EMA`), with `decay`
+    view          a function (samples, step) → samples, or several: what D is shown, see `views`
+    terms_d, _g   functions (gan, Round) → scalar, added to a player's loss, see `aids`
+    extra_d, _g   {name: Module}, networks that learn along with a player; all are in `extras`
+    judge         a function (gan, Round) → (x → logits): whom G plays against, see `aids.unrolled`
+    after_d       called with the GAN after each move of D, see `aids.clip_weights`
+
+    Between steps the learning rates `opt_d.lr` and `opt_g.lr` may be set. Several threads may use
+    one GAN: they sample between two steps, never within one.
     """
 
-    def __init__(self, generator, discriminator, latent, *, loss="non-saturating", penalty=None, lr=2e-4, betas=(0.5, 0.999),
-                 d_steps=1, average=None, decay=0.999):
-        if isinstance(loss, str) and loss not in losses.LOSSES:
-            raise ValueError(f"loss: expected one of {', '.join(losses.LOSSES)}, got {loss!r}")
-        self.g, self.d, self.latent, self.penalty = generator, discriminator, latent, penalty
-        self.loss = losses.LOSSES[loss] if isinstance(loss, str) else loss
-        lr_d, lr_g = lr if isinstance(lr, tuple) else (lr, lr)
-        self.opt_g, self.opt_d = Adam(generator.parameters(), lr_g, betas), Adam(discriminator.parameters(), lr_d, betas)
+    def __init__(self, generator, discriminator, latent, *, loss="non-saturating", penalty=None,
+                 lr=None, betas=None, optimizer=None, schedule=None, d_steps=1, simultaneous=False,
+                 average=None, decay=0.999, view=None, terms_d=(), terms_g=(), extra_d=None,
+                 extra_g=None, judge=None, after_d=None):
+        self.g, self.d, self.latent = generator, discriminator, latent
+        self.loss = LOSSES.get(loss, loss) if isinstance(loss, str) else loss
+        self.penalty = several(penalty) or None
+        self.terms_d, self.terms_g, self.judge = several(terms_d), several(terms_g), judge
+        self.views, self.schedule, self.after_d = several(view), schedule, after_d
+        self.d_steps, self.simultaneous, self.steps = d_steps, simultaneous, 0
+        extras = extra_d or {}, extra_g or {}
+        self.extras = extras[0] | extras[1]
+        check_game(self, average)
+        for role, net in self.networks().items():
+            for name, p in net.named_parameters().items():
+                p.name = f"{role}.{name}"       # so that a message says which weight it means
+        self.opt_d, self.opt_g = self._optimizers(optimizer, lr, betas, extras)
+        self.rates = self.opt_d.lr, self.opt_g.lr
         self.device = device_of(self.opt_g.params[0].data)
-        self.average = EMA(generator, average, decay) if average is not None else None
-        self.d_steps, self.steps = d_steps, 0
-        self.random = current().copy()              # its own from here on, see randomness.py
+        self.average = None if average is None else EMA(generator, average, decay)
+        self.random = current().copy()          # its own from here on, see randomness.py
+        self.loss_g = self.slopes = None        # of G's last move: the loss and its gradients
+        self.warned, self.lock = set(), threading.RLock()
 
-    def latents(self, n, name="latent"):
-        """n latents (n, latent) ~ N(0, 1) on the networks' device, from the random generator of this name."""
-        return to_device(self.random.rng(name).standard_normal((n, self.latent), dtype=np.float32), self.device)
+    def networks(self):
+        """{role: Module} of all that learns."""
+        return {"generator": self.g, "discriminator": self.d, **self.extras}
 
-    def step(self, real):
-        """One update of each player on real samples (N, ...). Returns the two losses and D's logits, as arrays on the device."""
-        with self.random:
-            return self._step(real)
+    def parameters(self):
+        """The list of all Parameters that learn."""
+        return [p for net in self.networks().values() for p in net.parameters()]
 
-    def _step(self, real):
-        fake = self.g(self.latents(len(real)))
+    def _optimizers(self, chosen, lr, betas, extras):
+        """D's and G's Optimizer, as the options say."""
+        if chosen is None:
+            betas = (0.5, 0.999) if betas is None else betas
+            rates = pair("lr", 2e-4 if lr is None else lr)
+            chosen = [partial(Adam, lr=rate, betas=betas) for rate in rates]
+        elif lr is not None or betas is not None:
+            raise ValueError("GAN: lr and betas are the default optimizer's; give them to yours")
+        made = []
+        for net, more, how in zip((self.d, self.g), extras, pair("optimizer", chosen), strict=True):
+            params = [p for part in (net, *more.values()) for p in part.parameters()]
+            opt = how(params) if callable(how) else how
+            if not isinstance(opt, Optimizer) or {*map(id, opt.params)} - {*map(id, params)}:
+                raise ValueError("GAN: optimizer: expected an Optimizer of the player's own "
+                                 "parameters, a function that makes one, or a pair (D's, G's), "
+                                 f"got {how!r}")
+            made.append(opt)
+        return made
 
-        d_real, d_fake = self.d(real), self.d(fake.data)
-        loss_d = self.loss.discriminator(d_real, d_fake)
-        if self.penalty is not None:
-            loss_d = loss_d + self.penalty(self.d, real, fake.data)
-        self.opt_d.step(grad(loss_d, self.opt_d.params))
+    # -------------------------------------------------------------------------------------- a step
 
-        loss_g = self.loss.generator(self.d(fake))
-        self.steps += 1
-        if self.steps % self.d_steps == 0:
-            self.opt_g.step(grad(loss_g, self.opt_g.params))
+    def latents(self, n, name="latent", random=None):
+        """n latents on the networks' device: N(0, 1) from the random generator of this name, or
+        what the function `latent` returns. random: whose generators; by default the GAN's."""
+        with random or self.random:
+            z = (self.latent(n) if callable(self.latent) else
+                 rng(name).standard_normal((n, self.latent), dtype=np.float32))
+        return to_device(z, self.device)
+
+    def see(self, x):
+        """What D is shown of the samples x."""
+        for view in self.views:
+            x = view(x, self.steps)
+        return x
+
+    def step(self, real, *given, then=None):
+        """One step on a batch: real samples and what both players are told, arrays (N, ...).
+
+        then: a batch (real, *given) for G's move, with latents of its own, if it is not to share
+        D's. Returns L_D, L_G and the logits D(real), D(fake) of D's move, as arrays on the device.
+        On a step without a move of G, L_G is that of its last move.
+        """
+        if real.dtype.kind != "f":
+            raise TypeError(f"GAN.step: expected floating-point samples, got {real.dtype}; "
+                            "bytes (0 to 255) become samples by x.astype('float32') / 127.5 - 1")
+        with self.lock, self.random:
+            self._set_rates()
+            return self._step(self._deal(real, *given), then)
+
+    def _step(self, r, then):
+        loss_d, d_real, d_fake = self._loss_d(r._replace(fake=r.fake.data))
+        slopes_d = grad(loss_d, self.opt_d.params)
+        if not self.simultaneous:
+            self._move_d(slopes_d)
+
+        g_moves = (self.steps + 1) % self.d_steps == 0
+        if g_moves or self.loss_g is None:              # the first loss is wanted for the log
+            loss_g = self._loss_g(r if then is None else self._deal(*then))
+            self.loss_g = loss_g.data
+        if g_moves:
+            self.slopes = grad(loss_g, self.opt_g.params)
+        if self.simultaneous:
+            self._move_d(slopes_d)
+        if g_moves:
+            self.opt_g.step(self.slopes)
             if self.average is not None:
                 self.average.step()
-        return loss_d.data, loss_g.data, d_real.data, d_fake.data
+        self.steps += 1
+        return loss_d.data, self.loss_g, d_real.data, d_fake.data
 
-    def _evaluate(self, net, x):
-        """net(x) as a NumPy array, in evaluation mode and recording nothing."""
-        training = net.training
-        net.eval()
-        with no_grad():
-            out = net(to_device(x, self.device)).data
-        net.train(training)
-        return to_host(out)
+    def _deal(self, real, *given):
+        """The Round of a batch, with new latents."""
+        z = self.latents(len(real))
+        return Round(z, given, real, self.g(z, *given))
 
-    def sample(self, z):
-        """Samples for latents z, as a NumPy array, from the averaged generator if there is one, in evaluation mode."""
-        return self._evaluate(self.g if self.average is None else self.average.module, z)
+    def _loss_d(self, r):
+        """L_D with all that is added to it, and the logits D(real) and D(fake)."""
+        d = self._told(r.given)
+        real, fake = self.see(r.real), self.see(r.fake)
+        d_real, d_fake = d(real), d(fake)
+        loss = self.loss.discriminator(d_real, d_fake)
+        for penalty in self.penalty or ():
+            loss = loss + penalty(d, real, fake)
+        for term in self.terms_d:
+            loss = loss + term(self, r)
+        return loss, d_real, d_fake
 
-    def logits(self, x):
+    def _loss_g(self, r):
+        """L_G with all that is added to it."""
+        d = self._told(r.given) if self.judge is None else self.judge(self, r)
+        logits = [d(self.see(r.fake))]
+        if self.loss.paired:
+            logits.append(d(self.see(r.real)))
+        loss = self.loss.generator(*logits)
+        for term in self.terms_g:
+            loss = loss + term(self, r)
+        return loss
+
+    def _told(self, given):
+        """D as a function of samples alone."""
+        return (lambda x: self.d(x, *given)) if given else self.d
+
+    def _set_rates(self):
+        if self.schedule is not None:
+            factor = self.schedule(self.steps)
+            if not 0 < factor < float("inf"):
+                raise ValueError(f"GAN: schedule: expected a factor > 0, got {factor!r} at step "
+                                 f"{self.steps}; perhaps it ends before the training does")
+            self.opt_d.lr, self.opt_g.lr = (rate * factor for rate in self.rates)
+
+    def _move_d(self, slopes):
+        self.opt_d.step(slopes)
+        if self.after_d is not None:
+            self.after_d(self)
+
+    # ----------------------------------------------------------------------------------- questions
+
+    def _array(self, x):
+        """x as an array on the networks' device, floating-point numbers in the networks' type."""
+        x = x if hasattr(x, "dtype") else np.asarray(x)
+        dtype = self.opt_g.params[0].dtype if x.dtype.kind == "f" else x.dtype
+        return to_device(x.astype(dtype, copy=False), self.device)
+
+    def _evaluate(self, net, *inputs):
+        """net(*inputs) as a NumPy array, in evaluation mode and recording nothing."""
+        with self.lock, evaluating(net), no_grad():
+            return to_host(net(*map(self._array, inputs)).data)
+
+    def sample(self, z, *given):
+        """Samples for latents z and conditions, as a NumPy array, in evaluation mode: from the
+        averaged generator if there is one."""
+        return self._evaluate(self.g if self.average is None else self.average.module, z, *given)
+
+    def logits(self, x, *given):
         """What D says of each of x, as a NumPy array (N,), in evaluation mode."""
-        return self._evaluate(self.d, x).reshape(-1)
+        x = self._array(x)
+        for view in self.views:
+            x = view.alone(x) if hasattr(view, "alone") else x
+        return self._evaluate(self.d, x, *given).reshape(-1)
 
-    def score(self, x):
-        """D's probability σ(logit) that each of x is real, as a NumPy array (N,), in evaluation mode."""
-        return np.exp(-np.logaddexp(-self.logits(x), 0))
+    def score(self, x, *given):
+        """D's probability σ(logit) that each of x is real, as a NumPy array (N,), likewise."""
+        return np.exp(-np.logaddexp(-self.logits(x, *given), 0))
+
+    # --------------------------------------------------------------------------------------- state
 
     def parts(self):
         """What has a state of its own: {name: object with state_dict and load_state_dict}."""
-        parts = {"generator": self.g, "discriminator": self.d, "opt_g": self.opt_g, "opt_d": self.opt_d}
+        parts = {**self.networks(), "opt_g": self.opt_g, "opt_d": self.opt_d}
         return parts if self.average is None else {**parts, "average": self.average}
 
     def state_dict(self):
-        """{part: {name: NumPy array}}: the whole state, step count and random generators included, so that a GAN that loads it
-        goes on exactly as this one would."""
-        game = {"steps": np.array(self.steps), "random": np.array(json.dumps(self.random.state_dict()))}
-        return {**{name: part.state_dict() for name, part in self.parts().items()}, "game": game}
+        """{part: {name: NumPy array}}: the whole state, step count and random generators included,
+        so that a GAN that loads it goes on exactly as this one would."""
+        with self.lock:
+            loss_g = np.float32(0) if self.loss_g is None else to_host(self.loss_g)
+            game = {"steps": np.array(self.steps), "loss_g": np.array(loss_g),
+                    "random": np.array(json.dumps(self.random.state_dict()))}
+            return {name: part.state_dict() for name, part in self.parts().items()} | {"game": game}
 
     def load_state_dict(self, state):
-        """Continue where `state_dict` left off. All or nothing: ValueError if a part is missing or does not fit."""
-        parts, before = self.parts(), self.state_dict()
-        if state.keys() != before.keys():
-            raise ValueError(f"GAN.load_state_dict: expected the parts {sorted(before)}, found {sorted(state)}")
-        try:
-            for name, part in parts.items():
-                try:
+        """Continue where `state_dict` left off. All or nothing: ValueError if it does not fit."""
+        with self.lock:
+            parts, before, name = self.parts(), self.state_dict(), "game"
+            if state.keys() != before.keys():
+                raise ValueError("GAN.load_state_dict: expected the parts "
+                                 f"{sorted(before)}, found {sorted(state)}")
+            try:
+                game = state["game"]
+                steps = natural("steps", np.asarray(game["steps"])[()], least=0)
+                loss_g = self._array(np.float64(float(game["loss_g"]))) if steps else None
+                for name, part in parts.items():
                     part.load_state_dict(state[name])
-                except (ValueError, TypeError, KeyError) as e:
-                    raise ValueError(f"part {name!r} does not fit: {e}") from None
-            self.random.load_state_dict(json.loads(str(state["game"]["random"])))
-            self.steps = int(state["game"]["steps"])
-        except (ValueError, TypeError, KeyError) as e:
-            for name, part in parts.items():
-                part.load_state_dict(before[name])
-            raise ValueError(str(e)) from None
+                name = "game"
+                self.random.load_state_dict(json.loads(str(game["random"])))
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as e:
+                for part in parts:
+                    parts[part].load_state_dict(before[part])
+                raise ValueError(f"part {name!r} does not fit: {e}") from None
+            self.steps, self.loss_g, self.slopes = steps, loss_g, None
+
+    def __getstate__(self):
+        return vars(self) | {"lock": None}
+
+    def __setstate__(self, state):
+        vars(self).update(state, lock=threading.RLock())        # a copy has a lock of its own
+
+
+# --------------------------------------------------------------------------------------- a training
 
 
 def batches(x, size):
-    """Endless random batches of the array x (N, ...), drawn with replacement where x lies: only the indices are moved."""
-    if not 1 <= size <= len(x):
-        raise ValueError(f"batch size: expected 1..{len(x)} (the size of the data set), got {size}")
+    """Endless random batches of x (N, ...), drawn with replacement where x lies.
+
+    x may be a tuple of arrays (N, ...), samples and conditions; then each batch is such a tuple.
+    Only the chosen row numbers are sent to the device.
+    """
+    arrays = x if isinstance(x, tuple) else (x,)
+    n = len(arrays[0])
+    if not isinstance(size, (int, np.integer)) or not 1 <= size <= n:
+        raise ValueError(f"batch size: expected 1..{n} (the size of the data set), got {size}")
     while True:
-        yield x[to_device(rng("batch").integers(len(x), size=size), device_of(x))]
+        rows = to_device(rng("batch").integers(n, size=size), device_of(arrays[0]))
+        yield tuple(a[rows] for a in x) if isinstance(x, tuple) else x[rows]
 
 
 def row(gan, results):
-    """The numbers worth logging of one step's results: losses, and D's mean σ(logit) on real and on fake samples.
+    """The numbers worth logging of one step's results: losses, and D's mean verdicts.
 
-    This is where a GPU run waits for its kernels. Raises `Diverged` if a loss is not finite.
+    A verdict is σ(logit) where the loss makes that a probability, and else the logit. This is where
+    a GPU run waits for its kernels. Raises `Diverged` if a loss is not finite.
     """
-    loss_d, loss_g, d_real, d_fake = (to_host(xp(r).asarray(r)) for r in results)
-    for name, value in (("discriminator", loss_d), ("generator", loss_g)):
-        if not math.isfinite(value):
-            raise Diverged(f"the {name}'s loss is {float(value)} at step {gan.steps}; try a smaller learning rate")
-    p_real, p_fake = (float(np.exp(-np.logaddexp(-d.astype(np.float64), 0)).mean()) for d in (d_real, d_fake))
-    return {"step": gan.steps, "d_loss": float(loss_d), "g_loss": float(loss_g), "d_real": p_real, "d_fake": p_fake}
+    loss_d, loss_g, *verdicts = (to_host(xp(r).asarray(r)).astype(np.float64) for r in results)
+    check_losses(gan, loss_d, loss_g)
+    if gan.loss.probability:
+        verdicts = [np.exp(-np.logaddexp(-d, 0)) for d in verdicts]
+    d_real, d_fake = (float(d.mean()) for d in verdicts)
+    return {"step": gan.steps, "d_loss": float(loss_d), "g_loss": float(loss_g),
+            "d_real": d_real, "d_fake": d_fake}
 
 
-def fit(gan, x, steps, batch_size=64, on_step=None):
-    """Play until `steps` steps are done in all; on_step(gan, results) runs after each and may return True to stop early."""
-    data = batches(x, batch_size)
+def fit(gan, x, steps, batch_size=64, on_step=None, *, given=(), fresh=False):
+    """Play until `steps` steps are done in all.
+
+    x: samples (N, ...), images in [−1, 1], as an array or a `data.Dataset`. given: arrays (N, ...)
+    that both players are told; a Dataset's labels if G takes a condition and nothing is given.
+    fresh: G's move gets a batch of its own. on_step(gan, results) runs after each step and may
+    return True to stop early. Raises `Diverged` for NaN and infinity, and warns of games that
+    have gone wrong, see watch.py.
+    """
+    data, steps = check_data(gan, x, given), natural("fit: steps", steps, least=0)
+    stream, watch = batches(data, batch_size), Watch(gan, data)
     while gan.steps < steps:
         with gan.random:
-            real = next(data)
-        results = gan.step(real)
-        if on_step is not None and on_step(gan, results):
+            batch = next(stream)
+            own = fresh and (gan.steps + 1) % gan.d_steps == 0
+            then = {"then": next(stream)} if own else {}
+        results = gan.step(*batch, **then)
+        stop = on_step is not None and on_step(gan, results)
+        if stop or gan.steps % EVERY == 0 or gan.steps == steps:
+            watch(gan, results)
+        if stop:
             break

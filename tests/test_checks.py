@@ -1,0 +1,115 @@
+"""What `fit` refuses to learn from, and what it makes of the rest."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tinygan import Tensor, backend, data, models, nn
+from tinygan.checks import check_data, is_conditional
+from tinygan.randomness import seed
+from tinygan.train import GAN, fit
+
+
+@pytest.fixture(autouse=True)
+def fresh_seed():
+    seed(0)
+
+
+def some(*shape):
+    return np.random.default_rng(5).uniform(-1, 1, shape).astype(np.float32)
+
+
+def points(device="cpu", classes=0):
+    return GAN(models.mlp_generator(3, classes=classes).to(device), models.mlp_discriminator(classes=classes).to(device), 3)
+
+
+def images():
+    return GAN(models.mlp_generator(3, (4, 4, 1)), models.mlp_discriminator((4, 4, 1)), 3)
+
+
+def with_one(x, value):
+    x[3, 1] = value
+    return x
+
+
+BAD = {
+    "bytes": (images, np.zeros((9, 4, 4, 1), np.uint8), r"got uint8; bytes \(0 to 255\) become .* x.astype\('float32'\) / 127.5"),
+    "integers": (points, np.zeros((9, 2), int), "floating-point samples, got int64"),
+    "truth": (points, np.zeros((9, 2), bool), "floating-point samples, got bool"),
+    "complex": (points, np.zeros((9, 2), complex), "floating-point samples, got complex128"),
+    "bytes as floats": (images, 255 * np.abs(some(9, 4, 4, 1)), r"images in \[-1, 1\], got \[.*\]; bytes"),
+    "flat bytes": (points, np.float32([[0, 255], [17, 3]] * 5), r"got \[0, 255\]; bytes"),
+    "slightly too bright": (images, 1.01 * np.ones((9, 4, 4, 1), np.float32), r"got \[1.01, 1.01\]"),
+    "nan": (points, with_one(some(9, 2), math.nan), "the samples hold NaN or infinity"),
+    "infinity": (points, with_one(some(9, 2), -math.inf), "the samples hold NaN or infinity"),
+    "no features": (points, some(9), r"samples \(N, ...\), N > 0, got an array of shape \(9,\)"),
+    "nothing": (points, some(0, 2), r"N > 0, got an array of shape \(0, 2\)"),
+    "a number": (points, 3.0, "got an array of shape"),
+    "a tensor": (points, Tensor(some(9, 2)), "got a Tensor; take its .data"),
+}
+
+
+@pytest.mark.parametrize("make, x, message", BAD.values(), ids=BAD)
+def test_samples_that_cannot_be_learnt_are_refused_with_advice(make, x, message):
+    with pytest.raises((ValueError, TypeError), match=f"fit: .*{message}"):
+        fit(make(), x, 1, 4)
+
+
+def test_points_may_lie_anywhere_and_lists_and_other_precisions_become_the_networks_type():
+    gan, x = points(), 300 * some(9, 2)
+    for given in (x, x.tolist(), x.astype(np.float64)):
+        (found,) = check_data(gan, given)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, x, rtol=1e-6)
+    fit(gan, x.astype(np.float64), 2, 4)
+    assert all(p.dtype == np.float32 for p in gan.parameters())
+
+
+def test_data_go_to_the_networks_device_and_data_sets_are_accepted(device):
+    dataset = data.Dataset("mine", some(9, 2), np.arange(9) % 2)
+    for x in (dataset, dataset.x):
+        (found,) = check_data(points(device), x)
+        assert backend.device_of(found) == device
+    found, labels = check_data(points(device, 2), dataset)
+    assert labels.dtype == np.int64 and backend.device_of(labels) == device
+    found, own = check_data(points(device, 2), dataset, (1 - dataset.labels,))
+    np.testing.assert_array_equal(backend.to_host(own), 1 - dataset.labels)
+    fit(points(device), dataset, 1, 4)
+
+
+def test_a_conditional_gan_needs_conditions_one_per_sample():
+    with pytest.raises(ValueError, match=r"fit: the generator takes a condition: hand over given=\(labels,\), or a Dataset"):
+        fit(points(classes=2), some(9, 2), 1, 4)
+    with pytest.raises(ValueError, match=r"fit: expected 9 conditions, one per sample, got \(8,\)"):
+        fit(points(classes=2), some(9, 2), 1, 4, given=(np.zeros(8, int),))
+    with pytest.raises(TypeError, match="got a Tensor"):
+        fit(points(classes=2), some(9, 2), 1, 4, given=(Tensor(some(9)),))
+
+
+def test_a_condition_is_an_argument_without_a_default():
+    class Truncated(nn.Module):
+        def forward(self, z, psi=1.0):
+            return z
+
+    class Told(nn.Module):
+        def forward(self, z, y):
+            return z
+
+    class Any(nn.Module):
+        def forward(self, *inputs):
+            return inputs[0]
+    assert [is_conditional(net()) for net in (Truncated, Told, Any)] == [False, True, False]
+    assert not is_conditional(models.mlp_generator()) and is_conditional(models.mlp_generator(classes=2))
+
+
+@pytest.mark.parametrize("steps", [-1, 1.5, None, "3", True])
+def test_a_number_of_steps_is_a_natural_number(steps):
+    with pytest.raises(ValueError, match="fit: steps: expected an integer >= 0"):
+        fit(points(), some(9, 2), steps, 4)
+
+
+@pytest.mark.parametrize("size", [0, 10, 2.0, None])
+def test_a_batch_size_is_a_number_of_samples(size):
+    with pytest.raises(ValueError, match=r"batch size: expected 1..9 \(the size of the data set\)"):
+        fit(points(), some(9, 2), 1, size)

@@ -1,0 +1,158 @@
+"""What papers have added to the game, each as the layer, the term or the hook that it is.
+
+A term is a function (gan, Round) → scalar that is added to a player's loss, see `train.GAN`.
+"""
+
+import numpy as np
+
+from . import ops
+from .autograd import data_of, grad
+from .backend import xp
+from .functional import call
+from .losses import cross_entropy
+from .nn import Conv2d, ConvTranspose2d, Linear, Module
+from .randomness import rng
+
+
+class SpectralNorm(Module):
+    """A Linear, Conv2d or ConvTranspose2d whose weight W is divided by its largest singular value.
+
+    W is read as a matrix, all else by output channels. In training each pass makes one step of the
+    power method, v ← W u / ‖W u‖, u ← Wᵀ v / ‖Wᵀ v‖. Then σ = vᵀ W u, where u and v count as
+    constants and W does not (Miyato et al. 2018, algorithm 1). Check gradients in evaluation mode,
+    where u and v stay as they are.
+    """
+
+    LAYERS = (Linear, Conv2d, ConvTranspose2d)
+
+    def __init__(self, layer):
+        if not isinstance(layer, self.LAYERS):
+            raise TypeError("SpectralNorm: expected a Linear, Conv2d or ConvTranspose2d, "
+                            f"got {type(layer).__name__}")
+        self.layer = layer
+        # ConvTranspose2d keeps its weight as (kh, kw, out, in), the others as (..., out).
+        self.axis = 2 if isinstance(layer, ConvTranspose2d) else layer.weight.ndim - 1
+        out = layer.weight.shape[self.axis]
+        self.u = _unit(rng("init").standard_normal(out).astype(layer.weight.dtype))
+        self.advance(self.matrix().data)
+
+    def matrix(self):
+        """The weight as a matrix (rest, output channels)."""
+        w = self.layer.weight
+        return w.swapaxes(self.axis, w.ndim - 1).reshape((-1, w.shape[self.axis]))
+
+    def advance(self, w):
+        """One step of the power method: new arrays, because the tape may hold the old ones."""
+        self.v = _unit(w @ self.u)
+        self.u = _unit(w.T @ self.v)
+
+    def forward(self, x):
+        matrix = self.matrix()
+        if self.training:
+            self.advance(matrix.data)
+        sigma = self.v @ (matrix @ self.u)
+        return call(self.layer, {"weight": self.layer.weight / sigma}, x)
+
+    @classmethod
+    def everywhere(cls, module):
+        """Put every such layer of a network into a SpectralNorm, in place. Returns the network."""
+        for part in module.modules():
+            for name, child in list(vars(part).items()):
+                if isinstance(child, cls.LAYERS) and not isinstance(part, cls):
+                    setattr(part, name, cls(child))
+        return module
+
+
+def _unit(x):
+    return x / (xp(x).sqrt((x * x).sum()) + 1e-12)
+
+
+class MinibatchStd(Module):
+    """One more channel, which says how much the batch varies: (N, ..., C) → (N, ..., C + 1).
+
+    It holds everywhere the features' mean standard deviation over the batch, so that D sees a
+    generator repeat itself (Karras et al. 2018, section 3).
+    """
+
+    def forward(self, x):
+        spread = ops.sqrt(x.var(axis=0) + 1e-8).mean()
+        plane = spread * xp(data_of(x)).ones((*x.shape[:-1], 1), x.dtype)
+        return ops.concatenate(x, plane, axis=-1)
+
+
+def feature_matching(weight=1.0):
+    """For G: weight · ‖E h(x) − E h(G(z))‖², h = D.features (Salimans et al. 2016, section 3.1)."""
+    def term(gan, r):
+        h_real, h_fake = (gan.d.features(x, *r.given).mean(axis=0) for x in (r.real, r.fake))
+        return weight * ((h_real - h_fake) ** 2).sum()
+    return term
+
+
+def l1(weight=100.0):
+    """For G: weight · E |x − G(z, y)|, for pairs of x and y (Isola et al. 2017, eq. 3)."""
+    return lambda gan, r: weight * ops.abs(r.fake - r.real).mean()
+
+
+def auxiliary(where, weight=1.0):
+    """−weight · E log P(label | x) by D.classify, with x the 'real' or the 'fake' samples.
+
+    Both belong to D's loss, the second to G's as well (Odena et al. 2017, eq. 3):
+
+        GAN(..., terms_d=(auxiliary("real"), auxiliary("fake")), terms_g=(auxiliary("fake"),))
+    """
+    if where not in ("real", "fake"):
+        raise ValueError(f"auxiliary: where must be 'real' or 'fake', got {where!r}")
+    return lambda gan, r: weight * cross_entropy(gan.d.classify(getattr(r, where)), r.given[0])
+
+
+def coded(noise, categories):
+    """A function n → latents (n, noise + categories): noise ~ N(0, 1) and a random one-hot code."""
+    def latent(n):
+        z = rng("latent").standard_normal((n, noise), dtype=np.float32)
+        code = np.eye(categories, dtype=np.float32)[rng("code").integers(categories, size=n)]
+        return np.concatenate([z, code], axis=1)
+    return latent
+
+
+def information(categories, weight=1.0):
+    """For G: −weight · E log Q(c | G(z)), c the code at the end of z (Chen et al. 2016, eq. 5).
+
+    Q is the GAN's extra network of that name. It reads D's features and learns along with G:
+
+        GAN(G, D, coded(16, 10), extra_g={"q": Linear(128, 10)}, terms_g=(information(10),))
+    """
+    def term(gan, r):
+        guess = gan.extras["q"](gan.d.features(r.fake))
+        return weight * cross_entropy(guess, r.z[:, -categories:].argmax(axis=1))
+    return term
+
+
+def clip_weights(limit=0.01):
+    """For `after_d`: every weight of D into [−limit, limit] (Arjovsky et al. 2017, algorithm 1)."""
+    if not limit > 0:
+        raise ValueError(f"clip_weights: limit must be > 0, got {limit!r}")
+
+    def clip(gan):
+        for p in gan.d.parameters():
+            xp(p.data).clip(p.data, -limit, limit, out=p.data)
+            p.touch()
+    return clip
+
+
+def unrolled(steps, lr):
+    """For `judge`: G plays against the D that `steps` more steps of gradient descent would make.
+
+    θₖ₊₁ = θₖ − lr ∂L_D/∂θₖ, and G's gradient flows through every θₖ (Metz et al. 2017, eq. 7). D
+    itself does not move.
+    """
+    if not (isinstance(steps, int) and steps >= 0 and lr > 0):
+        raise ValueError(f"unrolled: expected steps >= 0 and lr > 0, got {steps!r} and {lr!r}")
+
+    def judge(gan, r):
+        theta, seen = gan.d.named_parameters(), (gan.see(r.real), gan.see(r.fake))
+        for _ in range(steps):
+            loss = gan.loss.discriminator(*(call(gan.d, theta, x, *r.given) for x in seen))
+            slopes = grad(loss, list(theta.values()), create_graph=True)
+            theta = {k: p - lr * g for (k, p), g in zip(theta.items(), slopes, strict=True)}
+        return lambda x: call(gan.d, theta, x, *r.given)
+    return judge

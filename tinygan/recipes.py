@@ -1,0 +1,107 @@
+"""Whole settings by name: which loss goes with which penalty, betas, steps and kind of network.
+
+`build(config, shape)` makes the GAN of a configuration; `tinygan train` uses nothing else.
+"""
+
+from functools import partial
+
+from . import losses, models
+from .aids import SpectralNorm, clip_weights
+from .optim import RMSProp
+from .train import GAN
+from .views import Pack
+
+HIDDEN = 256                # units of the dense layer in both convolutional networks (see README)
+DEFAULTS = {
+    "conv": dict(steps=2800, batch_size=32, lr=1e-3, width=16, latent=64),
+    "mlp": dict(steps=4000, batch_size=64, lr=2e-4, width=256, latent=64),
+    "points": dict(steps=5000, batch_size=256, lr=1e-3, width=128, latent=16),
+}
+
+# What differs from the defaults of `GAN`. penalty, after_d: a function of a strength, the strength
+# for images, that for points. And norm: has D BatchNorm? pack: how many samples does it see per
+# verdict? spectral: are its layers in SpectralNorm?
+CRITIC = dict(loss="wasserstein", d_steps=2, betas=(0.0, 0.9), norm=False)
+RECIPES = {
+    "non-saturating": dict(),
+    "minimax": dict(loss="minimax"),
+    "least-squares": dict(loss="least-squares"),
+    "hinge": dict(loss="hinge"),
+    "wasserstein": dict(CRITIC, penalty=(losses.wgan_gp, 10.0, 0.1)),
+    "wgan-gp": dict(CRITIC, penalty=(losses.wgan_gp, 10.0, 0.1)),
+    "wgan-lp": dict(CRITIC, penalty=(losses.wgan_lp, 10.0, 0.1)),
+    "wgan-clip": dict(loss="wasserstein", d_steps=2, optimizer=RMSProp, norm=False,
+                      after_d=(clip_weights, 0.01, 0.2)),
+    "relativistic": dict(loss="relativistic"),
+    "relativistic-average": dict(loss="relativistic-average"),
+    "r1": dict(betas=(0.0, 0.99), penalty=(losses.r1, 10.0, 0.1), norm=False),
+    "r3gan": dict(loss="relativistic", betas=(0.0, 0.99), norm=False,           # Huang et al. 2024
+                  penalty=(lambda gamma: (losses.r1(gamma), losses.r2(gamma)), 1.0, 0.1)),
+    "dragan": dict(penalty=(losses.dragan, 10.0, 0.1), norm=False),
+    "packed": dict(pack=2),
+    "spectral": dict(loss="hinge", betas=(0.0, 0.9), norm=False, spectral=True),
+}
+
+
+def settings(config):
+    """The settings of a configuration: its recipe, or else its loss, and its own norm and pack."""
+    name = getattr(config, "recipe", None) or config.loss
+    if name not in RECIPES:
+        raise ValueError(f"recipe: expected one of {', '.join(RECIPES)}, got {name!r}")
+    own = {key: getattr(config, key, None) for key in ("norm", "pack")}
+    chosen = {"norm": True, "pack": 1, "spectral": False, **RECIPES[name],
+              **{key: value for key, value in own.items() if value is not None}}
+    batch = getattr(config, "batch_size", None) or chosen["pack"]
+    if batch % chosen["pack"]:
+        raise ValueError(f"{name}: a batch of {batch} cannot be divided into packs of "
+                         f"{chosen['pack']}")
+    if chosen["pack"] > 1 and getattr(config, "classes", 0):
+        raise ValueError(f"{name}: packed samples have several labels, but D takes one: leave out "
+                         "either the classes or the packing")
+    return chosen
+
+
+def players(config, shape, norm, pack):
+    """D, and a function that makes a generator, for samples of this shape."""
+    seen, k = (*shape[:-1], shape[-1] * pack), getattr(config, "classes", 0) or 0
+    told = dict(classes=k, condition=getattr(config, "condition", None) or "embedding")
+    if config.model == "conv":
+        if len(shape) < 3 or shape[0] != shape[1]:
+            raise ValueError(f"model conv needs square images (H, H, C), got samples {shape}")
+        return (models.conv_discriminator(shape[1], seen[2], config.width, norm, HIDDEN, **told),
+                partial(models.conv_generator, config.latent, *shape[1:], config.width, HIDDEN, k))
+    w = config.width
+    wide = (w, 2 * w, 4 * w) if len(shape) > 1 else (w, w)
+    return (models.mlp_discriminator(seen, wide[1::-1], **told),
+            partial(models.mlp_generator, config.latent, shape, wide, k))
+
+
+def build(config, shape):
+    """The GAN of a configuration, for samples of this shape: (2,) or (H, W, C).
+
+    config has model ('mlp' or 'conv'), loss or recipe, width, latent, lr, device, and may have
+    batch_size, norm, pack, classes and condition (see models.py).
+    """
+    options = settings(config)
+    norm, pack, spectral = (options.pop(key) for key in ("norm", "pack", "spectral"))
+    discriminator, generator = players(config, tuple(shape), norm, pack)
+    if spectral:
+        SpectralNorm.everywhere(discriminator)
+    g, average = generator(), generator()
+    for net in (g, average, discriminator):
+        net.to(config.device)
+    for key in ("penalty", "after_d"):
+        if key in options:
+            make, *strengths = options[key]
+            options[key] = make(strengths[len(shape) == 1])
+    if "optimizer" in options:
+        options["optimizer"] = partial(options["optimizer"], lr=config.lr)
+    else:
+        options["lr"] = config.lr
+    return GAN(g, discriminator, config.latent, average=average, decay=0.998,
+               view=Pack(pack) if pack > 1 else None, **options)
+
+
+def field(gan):
+    """What to draw behind 2-D samples: D's probability that a point is real, or its plain logit."""
+    return gan.score if gan.loss.probability else gan.logits
