@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinygan import Tensor, backend, grad, models, nn
-from tinygan.functional import call, evaluating
+from tinygan.functional import call
 from tinygan.randomness import seed
 
 
@@ -80,13 +80,17 @@ def test_a_name_or_shape_that_the_network_does_not_have_is_refused(parameters):
         call(net, {k: Tensor(v) for k, v in parameters.items()}, some(4, 3))
 
 
-def test_every_part_has_its_own_mode_again_also_after_an_error():
-    net = models.conv_generator(3, 8, 1, 2)
-    frozen = [m for m in net.modules() if isinstance(m, nn.BatchNorm)][0].eval()
-    before = [m.training for m in net.modules()]
-    with evaluating(net):
-        assert not any(m.training for m in net.modules())
-    assert [m.training for m in net.modules()] == before and not frozen.training and net.training
-    with pytest.raises(RuntimeError), evaluating(net):
-        raise RuntimeError
-    assert [m.training for m in net.modules()] == before
+def test_parameters_in_lists_and_dicts_are_reached_and_those_in_a_tuple_refused():
+    class Boxes(nn.Module):
+        def __init__(self, box):
+            self.box = box([nn.Parameter(np.ones(2, np.float32)), nn.Parameter(np.ones(2, np.float32))])
+
+        def forward(self, x):
+            return x * self.box[0] + self.box[1]
+    new = {"box.1": Tensor(np.full(2, 5, np.float32))}
+    for box in (list, lambda ps: dict(enumerate(ps))):
+        net = Boxes(box)
+        np.testing.assert_array_equal(call(net, new, np.ones(2, np.float32)).data, [6, 6])
+        np.testing.assert_array_equal(net(np.ones(2, np.float32)).data, [2, 2])
+    with pytest.raises(ValueError, match="call: a parameter in a tuple cannot be replaced"):
+        call(Boxes(tuple), new, np.ones(2, np.float32))

@@ -467,10 +467,10 @@ def test_every_weight_is_named_by_its_role_and_place():
 G, D = (lambda: models.mlp_generator(3, hidden=(8,))), (lambda: models.mlp_discriminator(hidden=(8,)))
 ONE = nn.Linear(3, 2)
 BAD = {
-    "d_steps": (dict(d_steps=0), "GAN: d_steps: expected an integer >= 1, got 0"),
-    "d_steps float": (dict(d_steps=1.5), "GAN: d_steps: expected an integer >= 1, got 1.5"),
-    "latent": (dict(latent=0), "GAN: latent, .*: expected an integer >= 1, got 0"),
-    "latent text": (dict(latent="3"), "GAN: latent, .*got '3'"),
+    "d_steps": (dict(d_steps=0), "GAN: d_steps must be an integer >= 1, got 0"),
+    "d_steps float": (dict(d_steps=1.5), "GAN: d_steps must be an integer >= 1, got 1.5"),
+    "latent": (dict(latent=0), "GAN: latent must be an integer >= 1, got 0"),
+    "latent text": (dict(latent="3"), "GAN: latent must be an integer >= 1"),
     "loss": (dict(loss="gan"), "loss: expected one of minimax, .* got 'gan'"),
     "loss object": (dict(loss=3), "loss: expected one of minimax"),
     "generator": (dict(generator=lambda z: z), "GAN: the generator must be a Module with parameters"),

@@ -5,16 +5,11 @@ import inspect
 import numpy as np
 
 from .autograd import Tensor
-from .backend import device_of, to_device, xp
+from .backend import device_of, to_device
+from .data import as_dataset
 from .losses import LOSSES, Loss
 from .nn import BatchNorm, Module
-
-
-def natural(name, value, least=1):
-    """The value as an int if it is an integer >= least, or a ValueError."""
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name}: expected an integer >= {least}, got {value!r}")
-    return int(value)
+from .settings import whole
 
 
 def pair(name, value):
@@ -52,8 +47,8 @@ def check_game(gan, average):
     if gan.extras.keys() & {"generator", "discriminator", "average", "opt_d", "opt_g", "game"}:
         raise ValueError(f"GAN: extra networks need names of their own, got {list(gan.extras)}")
     if not callable(gan.latent):
-        natural("GAN: latent, a size or a function of n", gan.latent)
-    natural("GAN: d_steps", gan.d_steps)
+        whole("GAN", latent=gan.latent)
+    whole("GAN", d_steps=gan.d_steps)
     if not isinstance(gan.loss, Loss):
         raise ValueError(f"loss: expected one of {', '.join(LOSSES)} or a Loss, got {gan.loss!r}")
     for name in ("schedule", "judge", "after_d", "views", "penalty", "terms_d", "terms_g"):
@@ -76,28 +71,18 @@ def is_conditional(generator):
 
 def check_data(gan, x, given=()):
     """(samples, *conditions) on the GAN's device, from arrays or a Dataset (see `train.fit`)."""
-    labels, x = getattr(x, "labels", None), getattr(x, "x", x)
-    if not given and is_conditional(gan.g):
-        if labels is None:
-            raise ValueError("fit: the generator takes a condition: hand over given=(labels,), or "
-                             "a Dataset with labels")
-        given = (labels,)
     if any(isinstance(a, Tensor) for a in (x, *given)):
         raise TypeError("fit: expected arrays, got a Tensor; take its .data")
-    x, *given = (a if hasattr(a, "dtype") else np.asarray(a) for a in (x, *given))
-    if x.ndim < 2 or x.size == 0:
-        raise ValueError(f"fit: expected samples (N, ...), N > 0, got an array of shape {x.shape}")
-    advice = "bytes (0 to 255) become samples by x.astype('float32') / 127.5 - 1"
-    if x.dtype.kind != "f":
-        raise TypeError(f"fit: expected floating-point samples, got {x.dtype}; {advice}")
-    if not xp(x).isfinite(x).all():
-        raise ValueError("fit: the samples hold NaN or infinity; leave such samples out")
-    low, high = float(x.min()), float(x.max())
-    if x.ndim == 4 and max(-low, high) > 1 or low >= 0 and high > 99 and (x == x.round()).all():
-        raise ValueError(f"fit: expected images in [-1, 1], got [{low:g}, {high:g}]; {advice}")
+    data = as_dataset(x)
+    if not given and is_conditional(gan.g):
+        if data.labels is None:
+            raise ValueError("fit: the generator takes a condition: hand over given=(labels,), or "
+                             "a Dataset with labels")
+        given = (data.labels,)
+    given = [c if hasattr(c, "dtype") else np.asarray(c) for c in given]
     for c in given:
-        if c.shape[:1] != x.shape[:1]:
-            raise ValueError(f"fit: expected {len(x)} conditions, one per sample, got {c.shape}")
+        if c.shape[:1] != data.x.shape[:1]:
+            raise ValueError(f"fit: expected {len(data)} conditions, one per sample, got {c.shape}")
     dtype = gan.parameters()[0].dtype
     return tuple(to_device(a.astype(dtype, copy=False) if a.dtype.kind == "f" else a, gan.device)
-                 for a in (x, *given))
+                 for a in (data.x, *given))

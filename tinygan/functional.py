@@ -1,19 +1,4 @@
-"""Running a module otherwise than usual. Afterwards all is as it was, also after an error."""
-
-from contextlib import contextmanager
-
-
-@contextmanager
-def evaluating(*modules):
-    """Within this block the modules are in evaluation mode; then each part is in its own again."""
-    modes = [(part, part.training) for module in modules for part in module.modules()]
-    try:
-        for part, _ in modes:
-            part.training = False
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
+"""Running a module with other parameters than its own."""
 
 
 def call(module, parameters, *inputs):

@@ -20,15 +20,15 @@ import numpy as np
 
 from .autograd import grad, no_grad
 from .backend import device_of, to_device, to_host, xp
-from .checks import check_data, check_game, natural, pair, several
-from .functional import call, evaluating
+from .checks import check_data, check_game, pair, several
+from .functional import call
 from .losses import LOSSES, r1, wgan_gp
 from .optim import EMA, Adam, Optimizer
 from .randomness import current, rng
+from .settings import whole
 from .watch import EVERY, Diverged, Watch, check_losses
 
-__all__ = ["GAN", "Diverged", "Round", "batches", "call", "evaluating", "fit", "r1", "row",
-           "wgan_gp"]
+__all__ = ["GAN", "Diverged", "Round", "batches", "call", "fit", "r1", "row", "wgan_gp"]
 
 
 class Round(NamedTuple):
@@ -76,8 +76,7 @@ class GAN:
         self.extras = extras[0] | extras[1]
         check_game(self, average)
         for role, net in self.networks().items():
-            for name, p in net.named_parameters().items():
-                p.name = f"{role}.{name}"       # so that a message says which weight it means
+            net.name_parameters(f"{role}.")     # so that a message says which weight it means
         self.opt_d, self.opt_g = self._optimizers(optimizer, lr, betas, extras)
         self.rates = self.opt_d.lr, self.opt_g.lr
         self.device = device_of(self.opt_g.params[0].data)
@@ -219,7 +218,7 @@ class GAN:
 
     def _evaluate(self, net, *inputs):
         """net(*inputs) as a NumPy array, in evaluation mode and recording nothing."""
-        with self.lock, evaluating(net), no_grad():
+        with self.lock, net.evaluating(), no_grad():
             return to_host(net(*map(self._array, inputs)).data)
 
     def sample(self, z, *given):
@@ -263,7 +262,7 @@ class GAN:
                                  f"{sorted(before)}, found {sorted(state)}")
             try:
                 game = state["game"]
-                steps = natural("steps", np.asarray(game["steps"])[()], least=0)
+                steps = whole("game", least=0, steps=np.asarray(game["steps"])[()])
                 loss_g = self._array(np.float64(float(game["loss_g"]))) if steps else None
                 for name, part in parts.items():
                     part.load_state_dict(state[name])
@@ -318,13 +317,13 @@ def row(gan, results):
 def fit(gan, x, steps, batch_size=64, on_step=None, *, given=(), fresh=False):
     """Play until `steps` steps are done in all.
 
-    x: samples (N, ...), images in [−1, 1], as an array or a `data.Dataset`. given: arrays (N, ...)
+    x: a `data.Dataset`, or an array that can be one (`data.as_dataset`). given: arrays (N, ...)
     that both players are told; a Dataset's labels if G takes a condition and nothing is given.
     fresh: G's move gets a batch of its own. on_step(gan, results) runs after each step and may
     return True to stop early. Raises `Diverged` for NaN and infinity, and warns of games that
     have gone wrong, see watch.py.
     """
-    data, steps = check_data(gan, x, given), natural("fit: steps", steps, least=0)
+    data, steps = check_data(gan, x, given), whole("fit", least=0, steps=steps)
     stream, watch = batches(data, batch_size), Watch(gan, data)
     while gan.steps < steps:
         with gan.random:
