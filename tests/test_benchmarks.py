@@ -41,7 +41,7 @@ def test_every_shortcut_on_numpy_is_timed(tricks):
 
 
 @pytest.mark.parametrize("definition, shortcut, parts", [
-    (normalize, JoinedRows, {"forward", "vjp"}), (elementwise.leaky_relu, LargerOfTwo, {"forward"}),
+    (normalize, JoinedRows, {"forward", "vjp"}), (elementwise.leaky_relu, LargerOfTwo, {"forward", "vjp"}),
     (optim.Adam.definition, InBlocks, {"step"})])
 def test_recorded_calls_run_with_the_shortcut_and_without(definition, shortcut, parts, tricks, monkeypatch):
     """Recording changes no result and stays in place no longer than the step; a call that is run

@@ -231,7 +231,8 @@ def test_objective(name, device):
     """Both players' objectives, by the logits."""
     d_real, d_fake = (to_device(draw((5, 1), seed=i, kinks=[1, -1]), device) for i in range(2))
     tally.report(name, check(losses.LOSSES[name].discriminator, d_real, d_fake))
-    tally.report(name, check(losses.LOSSES[name].generator, d_fake))
+    loss = losses.LOSSES[name]
+    tally.report(name, check(loss.generator, d_fake, d_real) if loss.paired else check(loss.generator, d_fake))
 
 
 def test_other_losses(device):

@@ -23,6 +23,14 @@ def test_the_code_on_the_page_about_extending_runs():
     exec(compile(blocks("examples/EXTENDING.md"), "EXTENDING.md", "exec"), {"__name__": "page"})    # noqa: S102
 
 
+def test_the_gan_on_an_array_of_ones_own_runs(capsys):
+    """README's block, in three steps instead of two thousand."""
+    code, = [b for b in re.findall(r"```python\n(.*?)```", text("README.md"), re.S) if "train.fit" in b]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    exec(compile(code.replace("steps=2000", "steps=3"), "README.md", "exec"), {"__name__": "page"})    # noqa: S102
+    assert "sliced Wasserstein distance" in capsys.readouterr().out
+
+
 def test_the_map_is_made_from_the_files():
     """python benchmarks/map.py writes it."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
