@@ -106,13 +106,12 @@ def test_repr_shows_the_tree():
         nn.Conv2d(1, 8, 4, stride=2, padding=1), nn.Sequential(nn.Linear(3, 4), nn.LeakyReLU(0.2)), nn.MaxPool2d(2)
     )
     assert repr(net) == ("Sequential(\n"
-                         "  (0): Conv2d(in_channels=1, out_channels=8, kernel_size=(4, 4), stride=(2, 2), "
-                         "padding=(1, 1), dilation=(1, 1))\n"
+                         "  (0): Conv2d(1, 8, kernel_size 4x4, stride 2x2, padding 1x1, dilation 1x1)\n"
                          "  (1): Sequential(\n"
-                         "    (0): Linear(in_features=3, out_features=4)\n"
-                         "    (1): LeakyReLU(slope=0.2)\n"
+                         "    (0): Linear(3, 4)\n"
+                         "    (1): LeakyReLU(0.2)\n"
                          "  )\n"
-                         "  (2): MaxPool2d(kernel_size=(2, 2), stride=(2, 2), padding=(0, 0))\n"
+                         "  (2): MaxPool2d(kernel_size 2x2, stride 2x2, padding 0x0)\n"
                          ")")
 
 

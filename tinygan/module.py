@@ -8,11 +8,12 @@ whoever asks for the parameters makes the Module look through its attributes.
     a Module                                a part: all that it holds counts as well
     a list, tuple or dict of these          the same, by names like blocks.a.0.weight, nested or not
     an array                                state: saved, not trained (BatchNorm's averages)
-    anything else                           a setting, neither trained nor saved
+    anything else                           a setting, neither trained nor saved; what only looks
+                                            trained is refused: a bare Tensor, a set of layers
 
-What `forward` assigns (self.features = h) is a result of the call, and no state unless it was state
-before. State arrays are replaced by new ones and never changed in place, so that a graph that was
-recorded with the old array keeps the values it was computed with.
+What `forward` assigns (self.features = h) is a result of the call: it may be a Tensor, and it is no
+state unless it was state before. State arrays are replaced by new ones and never changed in place.
+So a graph that was recorded with the old array keeps the values it was computed with.
 """
 
 import copy
@@ -60,7 +61,7 @@ class Module:
         return out
 
     def __setattr__(self, name, value):
-        running = _running.get()
+        running = _running.get()                # what its forward gives itself or a part is a result
         if running is None or running is not self and self not in running.modules():
             _refuse_untrained(f"{type(self).__name__}.{name}", value)
             if _is_array(value):
@@ -193,9 +194,14 @@ class Module:
                 m.training = training
 
     def describe(self):
-        """What `repr` shows between the parentheses: the settings that are numbers or tuples."""
-        return ", ".join(f"{name}={value}" for name, value in vars(self).items()
-                         if isinstance(value, (int, float, tuple)) and name != "training")
+        """What `repr` shows between the parentheses: settings that are numbers, and sizes by name."""
+        shown = []
+        for name, value in vars(self).items():
+            if isinstance(value, (int, float)) and name != "training":
+                shown.append(str(value))
+            elif isinstance(value, tuple) and all(isinstance(n, int) for n in value):
+                shown.append(f"{name} {'x'.join(map(str, value))}")
+        return ", ".join(shown)
 
     @reprlib.recursive_repr()
     def __repr__(self):
