@@ -61,7 +61,7 @@ class Module:
         return out
 
     def __setattr__(self, name, value):
-        running = _running.get()                # what its forward gives itself or a part is a result
+        running = _running.get()            # what it gives itself or a part of it is a result
         if running is None or running is not self and self not in running.modules():
             _refuse_untrained(f"{type(self).__name__}.{name}", value)
             if _is_array(value):
@@ -194,7 +194,7 @@ class Module:
                 m.training = training
 
     def describe(self):
-        """What `repr` shows between the parentheses: settings that are numbers, and sizes by name."""
+        """What `repr` shows between the parentheses: numbers, and tuples of integers by name."""
         shown = []
         for name, value in vars(self).items():
             if isinstance(value, (int, float)) and name != "training":
