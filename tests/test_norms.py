@@ -138,12 +138,12 @@ def test_float_state_can_be_float64_for_a_while():
 
 
 @pytest.mark.parametrize("call, message", [
-    (lambda: nn.BatchNorm(3, eps=-1), r"BatchNorm: eps must be a finite number > 0, got -1"),
-    (lambda: nn.BatchNorm(3, eps=0), r"BatchNorm: eps must be a finite number > 0, got 0"),
-    (lambda: nn.LayerNorm(3, eps=math.nan), r"LayerNorm: eps must be a finite number > 0, got nan"),
-    (lambda: nn.InstanceNorm(3, eps="1"), r"InstanceNorm: eps must be a finite number > 0, got '1'"),
-    (lambda: nn.BatchNorm(3, momentum=2), r"BatchNorm: momentum must be in \[0, 1\], got 2"),
-    (lambda: nn.BatchNorm(3, momentum=None), r"BatchNorm: momentum must be in \[0, 1\], got None"),
+    (lambda: nn.BatchNorm(3, eps=-1), r"BatchNorm: eps: expected a number > 0 and < inf, got -1"),
+    (lambda: nn.BatchNorm(3, eps=0), r"BatchNorm: eps: expected a number > 0 and < inf, got 0"),
+    (lambda: nn.LayerNorm(3, eps=math.nan), r"LayerNorm: eps: expected a number > 0 and < inf, got nan"),
+    (lambda: nn.InstanceNorm(3, eps="1"), r"InstanceNorm: eps: expected a number > 0 and < inf, got '1'"),
+    (lambda: nn.BatchNorm(3, momentum=2), r"BatchNorm: momentum: expected a number >= 0 and <= 1, got 2"),
+    (lambda: nn.BatchNorm(3, momentum=None), r"BatchNorm: momentum: expected a number >= 0 and <= 1, got None"),
     (lambda: nn.BatchNorm(True), r"BatchNorm: features must be an integer >= 1, got True"),
     (lambda: nn.BatchNorm(3)(np.ones(3, np.float32)), r"BatchNorm: expected 3 channels.*got \(3,\)"),
     (lambda: nn.LayerNorm(1), r"LayerNorm: features must be an integer >= 2, got 1"),

@@ -1,107 +1,80 @@
-"""Functions that own their parameters: Module and Sequential.
+"""Functions that own their parameters: Parameter, Module, Sequential, and what layers check.
 
-A `Module` is a function that carries its parameters with it. It is any object with a `forward`
-method; call the object to run it.
+A `Module` is any object with a `forward` method; call the object to run it. Nothing is registered:
+whoever asks for the parameters makes the Module look through its attributes.
 
-    class Net(Module):
-        def __init__(self):
-            self.gain = Parameter(np.ones(3, np.float32))
-            self.blocks = {"a": Linear(3, 3), "b": [Linear(3, 3), Tanh()]}
+    what an attribute holds                 what that means
+    a Parameter                             trained and saved
+    a Module                                a part: all that it holds counts as well
+    a list, tuple or dict of these          the same, by names like blocks.a.0.weight, nested or not
+    an array                                state: saved, not trained (BatchNorm's averages)
+    anything else                           a setting, neither trained nor saved; what only looks
+                                            trained is refused: a bare Tensor, a set of layers
 
-        def forward(self, x):
-            self.features = self.blocks["a"](x)
-            return self.features * self.gain
-
-Nothing is registered. Whoever asks for the parameters makes the Module look through its attributes:
-Parameters are trained and saved, arrays are state, which is saved only, and Modules are parts, also
-those in lists and dicts (attributes.py has the whole table).
-
-What `forward` assigns is a result of the call, like `features` above. It is no state, unless the
-attribute was state before the call.
-
-State arrays are replaced by new ones and never changed in place. So a graph that was recorded with
-the old array keeps the values it was computed with.
+What `forward` assigns (self.features = h) is a result of the call: it may be a Tensor, and it is no
+state unless it was state before. State arrays are replaced by new ones and never changed in place.
+So a graph that was recorded with the old array keeps the values it was computed with.
 """
 
 import copy
+import operator
 import reprlib
-from abc import ABCMeta
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Set, ValuesView
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import numpy as np
 
-from .attributes import Parameter, Part, fitting, is_array, overwrite, parts, refuse_untrained
-from .autograd import data_of, no_grad
-from .backend import device_of, pick_device, to_device, to_host, xp
+from .autograd import Tensor, data_of
+from .backend import device_of, pick_device, to_device, to_host
 
-_phase = ContextVar("which method of a Module this thread is in: 'init', 'forward'", default=None)
+_running = ContextVar("the Module whose forward this thread runs", default=None)
 _watcher = ContextVar("a function of (module, output), called after every Module", default=None)
 
 
-class _Constructed(ABCMeta):
-    """Notes for how long `__init__` runs. (From ABCMeta, so that a Module can be abstract, too.)"""
+class Parameter(Tensor):
+    """A Tensor that a Module trains."""
 
-    def __call__(cls, *args, **kwargs):
-        before = _phase.set("init")
-        try:
-            return super().__call__(*args, **kwargs)
-        finally:
-            _phase.reset(before)
+    __slots__ = ()
+    itself = property(lambda self: self)        # Module.entries uses it for one in a list
 
 
-class Module(Part, metaclass=_Constructed):
+class Module:
     """Base of all layers and networks. Subclasses define `forward`; call the object to run it.
 
-    A copy, a deep copy and an unpickled Module are Modules of their own: they share no parameter
-    with the original.
+    A copy, a deep copy and an unpickled Module share no parameter with the original.
     """
 
     training = True
-    _results = frozenset()      # names of the arrays that `forward` assigned, which are no state
-
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
-        for name, value in vars(cls).items():
-            if list(parts(name, value)):
-                raise TypeError(f"{cls.__name__}.{name}: a class attribute would not be trained; "
-                                f"assign it in __init__: self.{name} = ...")
+    _state = frozenset()                        # names of the attributes that are state
 
     def __call__(self, *inputs, **options):
-        before = _phase.set("forward")
+        before = _running.set(self)
         try:
             out = self.forward(*inputs, **options)
         finally:
-            _phase.reset(before)
+            _running.reset(before)
         watcher = _watcher.get()
         if watcher is not None:
             watcher(self, out)
         return out
 
     def __setattr__(self, name, value):
-        results = self._results
-        if _phase.get() != "forward":
-            refuse_untrained(self, name, value, constructing=_phase.get() == "init")
-            results = results - {name}
-        elif is_array(value) and not self._is_state(name):
-            results = results | {name}
-        if results != self._results:
-            super().__setattr__("_results", results)
+        running = _running.get()            # what it gives itself or a part of it is a result
+        if running is None or running is not self and self not in running.modules():
+            _refuse_untrained(f"{type(self).__name__}.{name}", value)
+            if _is_array(value):
+                super().__setattr__("_state", self._state | {name})
         super().__setattr__(name, value)
-
-    def _is_state(self, name):
-        return is_array(vars(self).get(name)) and name not in self._results
 
     def __copy__(self):
         return copy.deepcopy(self)
 
-    # ----------------------------------------------------------- what a Module holds
-
     def children(self):
         """(name, part) of every Module in an attribute, or in its lists, tuples and dicts."""
         return [(name, part) for attribute, value in vars(self).items()
-                for name, part in parts(attribute, value) if isinstance(part, Module)]
+                for name, part in _parts(attribute, value) if isinstance(part, Module)]
 
     def modules(self):
         """This Module and all below it, each once."""
@@ -117,23 +90,16 @@ class Module(Part, metaclass=_Constructed):
         """The list of (dotted name, owner, attribute) of every Parameter and state array.
 
         getattr(owner, attribute) is the Parameter or the array. A state array is replaced by
-        setattr(owner, attribute, array); a Parameter stays the same object, and its `data` is
-        assigned. The order is that of definition. What is used in several places is listed once,
-        under its first name. ValueError if two different ones would have the same name.
+        setattr(owner, attribute, array); a Parameter stays, and its `data` is assigned. The order
+        is that of definition. What is used in several places is listed once, by its first name.
         """
-        found = list(self._entries("", {id(self)}))
-        names = [name for name, _, _ in found]
-        if len(set(names)) < len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise ValueError(f"{type(self).__name__}: different parts have the same name {twice}; "
-                             "use other keys in the dict")
-        return found
+        return list(self._entries("", {id(self)}))
 
     def _entries(self, prefix, seen):
         for attribute, value in vars(self).items():
-            if self._is_state(attribute):
+            if attribute in self._state and _is_array(value):
                 yield prefix + attribute, self, attribute
-            for name, part in parts(attribute, value):
+            for name, part in _parts(attribute, value):
                 if id(part) in seen:
                     continue
                 seen.add(id(part))
@@ -162,8 +128,6 @@ class Module(Part, metaclass=_Constructed):
             p.name = prefix + name
         return self
 
-    # ----------------------------------------------------------- saving, moving
-
     def state_dict(self):
         """{dotted name: NumPy array}: copies of all parameters and state."""
         return {name: np.array(to_host(data_of(getattr(owner, attribute))))
@@ -175,57 +139,44 @@ class Module(Part, metaclass=_Constructed):
         All or nothing: ValueError if keys are missing or unexpected, if an array has another shape,
         or if it holds something else than numbers of that kind (text, objects, complex numbers).
         """
-        who = f"{type(self).__name__}.load_state_dict"
+        who, entries = f"{type(self).__name__}.load_state_dict", self.entries()
         if not isinstance(state, Mapping):
             raise ValueError(f"{who}: expected a dict of arrays, got {type(state).__name__}")
-        entries = {name: (owner, attribute) for name, owner, attribute in self.entries()}
-        missing = sorted(entries.keys() - state.keys())
-        unexpected = sorted(state.keys() - entries.keys(), key=str)
-        if missing or unexpected:
-            raise ValueError(f"{who}: missing {missing}, unexpected {unexpected}")
-        arrays = {name: fitting(f"{who}: {name}", state[name], getattr(owner, attribute))
-                  for name, (owner, attribute) in entries.items()}
-        for name, (owner, attribute) in entries.items():
-            now = getattr(owner, attribute)
-            if isinstance(now, Parameter):
-                overwrite(now, arrays[name])
-            else:
-                setattr(owner, attribute, to_device(arrays[name], device_of(now)))
+        names, arrays = {name for name, _, _ in entries}, []
+        if names != state.keys():
+            raise ValueError(f"{who}: missing {sorted(names - state.keys())}, "
+                             f"unexpected {sorted(state.keys() - names, key=str)}")
+        for name, owner, attribute in entries:
+            now, new = getattr(owner, attribute), np.asarray(to_host(data_of(state[name])))
+            if not np.can_cast(new.dtype, now.dtype, "same_kind"):
+                raise ValueError(f"{who}: {name} holds {new.dtype}, expected numbers that fit "
+                                 f"{now.dtype}")
+            if new.shape != now.shape:
+                raise ValueError(f"{who}: {name} has shape {new.shape}, expected {now.shape}")
+            arrays.append(to_device(new.astype(now.dtype), device_of(data_of(now))))
+        for (_, owner, attribute), array in zip(entries, arrays, strict=True):
+            _replace(owner, attribute, array)
 
     def to(self, device):
         """Move all parameters and state to 'cpu', 'gpu' or 'auto', in place; returns the Module.
 
         Do so before making an optimiser. ValueError for another name, DeviceError without a GPU.
         """
-        device, moved = pick_device(device), []
+        device = pick_device(device)
         for _, owner, attribute in self.entries():
-            value = getattr(owner, attribute)
-            moved.append((owner, attribute, value, to_device(data_of(value), device)))
-        for owner, attribute, value, array in moved:
-            if array is data_of(value):
-                continue                        # it was there already
-            if isinstance(value, Parameter):
-                value.data = array
-            else:
-                setattr(owner, attribute, array)
+            now = data_of(getattr(owner, attribute))
+            if device_of(now) != device:
+                _replace(owner, attribute, to_device(now, device))
         return self
 
-    # ----------------------------------------------------------- training, evaluation
-
     def train(self, training=True):
-        """Switch to training: BatchNorm uses the batch's statistics, Dropout drops.
-
-        Returns the Module.
-        """
+        """Training mode: BatchNorm uses the batch, Dropout drops. Returns the Module."""
         for m in self.modules():
             m.training = training
         return self
 
     def eval(self):
-        """Switch to evaluation: BatchNorm uses its running averages, Dropout does nothing.
-
-        Returns the Module.
-        """
+        """Evaluation: BatchNorm uses its averages, Dropout does nothing. Returns the Module."""
         return self.train(False)
 
     @contextmanager
@@ -233,9 +184,7 @@ class Module(Part, metaclass=_Constructed):
         """Within `with module.evaluating():` it is in evaluation mode.
 
         Afterwards, also after an error, every part has the mode back that it had: one that was
-        frozen by `eval` stays frozen. The mode belongs to the Module and not to a thread, so a
-        thread that trains the same Module at that time finds it in evaluation mode: give each
-        thread a copy.
+        frozen by `eval` stays frozen. The mode belongs to the Module and not to a thread.
         """
         modes = [(m, m.training) for m in self.modules()]
         try:
@@ -244,11 +193,15 @@ class Module(Part, metaclass=_Constructed):
             for m, training in modes:
                 m.training = training
 
-    # ----------------------------------------------------------- showing
-
     def describe(self):
-        """What `repr` shows between the parentheses."""
-        return ""
+        """What `repr` shows between the parentheses: numbers, and tuples of integers by name."""
+        shown = []
+        for name, value in vars(self).items():
+            if isinstance(value, (int, float)) and name != "training":
+                shown.append(str(value))
+            elif isinstance(value, tuple) and all(isinstance(n, int) for n in value):
+                shown.append(f"{name} {'x'.join(map(str, value))}")
+        return ", ".join(shown)
 
     @reprlib.recursive_repr()
     def __repr__(self):
@@ -256,6 +209,54 @@ class Module(Part, metaclass=_Constructed):
                  for name, child in self.children()]
         body = "\n" + "\n".join(lines) + "\n" if lines else self.describe()
         return f"{type(self).__name__}({body})"
+
+
+def _is_array(value):
+    """Whether a value is an array of numbers. A NumPy number is none, and text is a setting."""
+    return (hasattr(value, "dtype") and hasattr(value, "__setitem__")
+            and not isinstance(value, Tensor) and value.dtype.kind in "biufc")
+
+
+def _parts(name, value):
+    """(name, part) of each Module and Parameter: the value itself, or those in containers."""
+    if isinstance(value, (Module, Parameter)):
+        yield name, value
+    elif isinstance(value, (list, tuple, dict)):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _parts(f"{name}.{key}", inner)
+
+
+def _refuse_untrained(who, value):
+    """TypeError for what looks trained and would not be: a bare Tensor, a set of layers."""
+    if isinstance(value, (list, tuple, dict)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _refuse_untrained(who, inner)
+    elif isinstance(value, (Set, ValuesView, deque)):
+        if any(_parts("", list(value))):
+            raise TypeError(f"{who}: what is inside a {type(value).__name__} is not found and "
+                            "would not be trained; keep it in a list, a tuple or a dict")
+    elif isinstance(value, Tensor) and not isinstance(value, Parameter):
+        raise TypeError(f"{who}: a bare Tensor is neither trained nor saved; make it a Parameter "
+                        "to train it, an array to save it as state, or assign it in forward")
+
+
+def _replace(owner, attribute, array):
+    """Put another array in the place of an entry's."""
+    value = getattr(owner, attribute)
+    if isinstance(value, Parameter):
+        value.data = array
+    else:
+        setattr(owner, attribute, array)
+
+
+@contextmanager
+def watching(function):
+    """Within `with watching(f):` f(module, output) is called after every Module of this thread."""
+    before = _watcher.set(function)
+    try:
+        yield
+    finally:
+        _watcher.reset(before)
 
 
 class Sequential(Module):
@@ -299,36 +300,43 @@ class Sequential(Module):
         return x
 
 
-# ------------------------------------------------------------------- a table of a network
+# ------------------------------------------------------------------- what layers check
 
 
-@contextmanager
-def watching(function):
-    """Within `with watching(f):` f(module, output) is called after every Module of this thread."""
-    before = _watcher.set(function)
+def whole(name, value, least=1):
+    """The value as an int ≥ least, or a ValueError. NumPy's integers are integers, too."""
     try:
-        yield
-    finally:
-        _watcher.reset(before)
+        integer = least - 1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        integer = least - 1
+    if integer < least:
+        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
+    return integer
 
 
-def summary(module, shape):
-    """A table of a network's layers, with output shapes and parameter counts, for (N, *shape).
+def number(name, value, low, high, above=False, closed=False):
+    """The value as a float if low ≤ value < high (low < where `above`, ≤ high where `closed`)."""
+    ok = (isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+          and low <= value <= high and not (above and value == low)
+          and (closed or value != high))
+    if not ok:
+        raise ValueError(f"{name}: expected a number {'>' if above else '>='} {low} and "
+                         f"{'<=' if closed else '<'} {high}, got {value!r}")
+    return float(value)
 
-    Runs one batch of two zeros in evaluation mode, so nothing changes.
-    """
-    rows = [("layer", "output", "parameters")]
-    first = next(iter(module.parameters()), None)
-    module_of = np if first is None else xp(first.data)
-    zeros = module_of.zeros((2, *shape), dtype=np.float32 if first is None else first.dtype)
 
-    def watch(m, out):
-        if not m.children():
-            outs = out if isinstance(out, (tuple, list)) else [out]
-            shapes = [str(("N", *o.shape[1:])).replace("'", "") for o in outs]
-            rows.append((repr(m), " ".join(shapes), f"{sum(p.size for p in m.parameters()):,}"))
-    with module.evaluating(), watching(watch), no_grad():
-        module(zeros)
-    rows.append(("total", "", f"{sum(p.size for p in module.parameters()):,}"))
-    a, b, c = (max(len(row[i]) for row in rows) for i in range(3))
-    return "\n".join(f"{row[0]:<{a}}  {row[1]:<{b}}  {row[2]:>{c}}" for row in rows)
+def plain(layer, x, parameter):
+    """A plain array in the parameter's type, so that NumPy's float64 goes no further."""
+    if isinstance(x, Tensor) or getattr(x, "dtype", None) == parameter.dtype:
+        return x
+    if getattr(getattr(x, "dtype", None), "kind", "O") not in "biuf":
+        raise TypeError(f"{type(layer).__name__}: expected a Tensor or an array of numbers, "
+                        f"got {getattr(x, 'dtype', type(x).__name__)}")
+    return x.astype(parameter.dtype)
+
+
+def images(layer, x, channels="C"):
+    """ValueError unless x is a batch of images, with so many channels."""
+    if len(x.shape) != 4 or channels not in ("C", x.shape[3]):
+        raise ValueError(f"{type(layer).__name__}: expected images (N, H, W, {channels}), "
+                         f"got {x.shape}")

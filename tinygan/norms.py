@@ -5,9 +5,7 @@ import math
 import numpy as np
 
 from . import ops
-from .attributes import Parameter
-from .module import Module
-from .settings import fraction, images, number, plain, whole
+from .module import Module, Parameter, images, number, plain, whole
 
 
 class Norm(Module):
@@ -20,23 +18,20 @@ class Norm(Module):
 
     def __init__(self, features, eps=1e-5):
         name = type(self).__name__
-        n = whole(name, self.least, features=features)
-        self.eps = number(name, "a finite number > 0", lambda v: 0 < v < math.inf, eps=eps)
+        self.features = n = whole(f"{name}: features", features, self.least)
+        self.eps = number(f"{name}: eps", eps, 0, math.inf, above=True)
         self.weight = Parameter(np.ones(n, np.float32), f"{name}.weight")
         self.bias = Parameter(np.zeros(n, np.float32), f"{name}.bias")
 
     def _checked(self, x):
         x = plain(self, x, self.weight)
-        if x.ndim < 2 or x.shape[-1] != self.weight.shape[0]:
-            raise ValueError(f"{type(self).__name__}: expected {self.weight.shape[0]} channels on "
-                             f"the last axis, got {x.shape}")
+        if x.ndim < 2 or x.shape[-1] != self.features:
+            raise ValueError(f"{type(self).__name__}: expected {self.features} channels on the "
+                             f"last axis, got {x.shape}")
         return x
 
     def forward(self, x):
         return ops.normalize(self._checked(x), self.weight, self.bias, axis=self.axis, eps=self.eps)
-
-    def describe(self):
-        return str(self.weight.shape[0])
 
 
 class BatchNorm(Norm):
@@ -49,9 +44,9 @@ class BatchNorm(Norm):
 
     def __init__(self, features, eps=1e-5, momentum=0.1):
         super().__init__(features, eps)
-        self.momentum = fraction("BatchNorm", momentum=momentum)
-        self.running_mean = np.zeros(self.weight.shape, np.float32)
-        self.running_var = np.ones(self.weight.shape, np.float32)
+        self.momentum = number("BatchNorm: momentum", momentum, 0, 1, closed=True)
+        self.running_mean = np.zeros(self.features, np.float32)
+        self.running_var = np.ones(self.features, np.float32)
 
     def forward(self, x):
         x = self._checked(x)
@@ -67,8 +62,8 @@ class BatchNorm(Norm):
                           statistics=statistics)
         mean, var = (s.reshape(-1) for s in statistics)
         self.running_mean = self._moved(self.running_mean, mean)
-        var = var * (n / (n - 1))                               # unbiased, as PyTorch keeps it
-        self.running_var = self._moved(self.running_var, var)
+        unbiased = var * (n / (n - 1))                          # as PyTorch keeps it
+        self.running_var = self._moved(self.running_var, unbiased)
         return y
 
     def _moved(self, average, value):

@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from .backend import device_of, to_device, to_host, xp
+from .module import number
 from .shortcuts import Definition
 from .tape import Tensor, data_of
 
@@ -96,16 +97,6 @@ class Optimizer:
         for i, slot in enumerate(self.memory):
             for m, values in zip(slot, np.split(np.asarray(state[str(i)]), ends), strict=True):
                 m[...] = to_device(values.reshape(m.shape).astype(m.dtype), device_of(m))
-
-
-def number(name, value, low, high, above=False):
-    """The value as a float if low ≤ value < high (low < value where `above`), else a ValueError."""
-    ok = (isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-          and low <= value < high and not (above and value == low))
-    if not ok:
-        raise ValueError(f"{name}: expected a number {'>' if above else '>='} {low} and < {high}, "
-                         f"got {value!r}")
-    return float(value)
 
 
 class SGD(Optimizer):
