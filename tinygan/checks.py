@@ -9,7 +9,7 @@ from .backend import device_of, to_device
 from .data import as_dataset
 from .losses import LOSSES, Loss
 from .nn import BatchNorm, Module
-from .settings import whole
+from .module import whole
 
 
 def pair(name, value):
@@ -47,8 +47,8 @@ def check_game(gan, average):
     if gan.extras.keys() & {"generator", "discriminator", "average", "opt_d", "opt_g", "game"}:
         raise ValueError(f"GAN: extra networks need names of their own, got {list(gan.extras)}")
     if not callable(gan.latent):
-        whole("GAN", latent=gan.latent)
-    whole("GAN", d_steps=gan.d_steps)
+        whole("GAN: latent", gan.latent)
+    whole("GAN: d_steps", gan.d_steps)
     if not isinstance(gan.loss, Loss):
         raise ValueError(f"loss: expected one of {', '.join(LOSSES)} or a Loss, got {gan.loss!r}")
     for name in ("schedule", "judge", "after_d", "views", "penalty", "terms_d", "terms_g"):

@@ -12,7 +12,7 @@ from .autograd import data_of
 from .backend import xp
 from .nn import BatchNorm, Conv2d, ConvTranspose2d, Embedding, LeakyReLU, Linear, ReLU, Reshape
 from .ops import concatenate
-from .settings import whole
+from .module import whole
 
 LABEL = 16              # numbers per label that a conditional generator learns
 CONDITIONS = ("concatenate", "embedding", "projection", "auxiliary")
@@ -85,7 +85,7 @@ def _generator(make, latent, classes):
     """make(inputs), conditional if there are classes."""
     if not classes:
         return make(latent)
-    return ConditionalGenerator(make(whole("generator", latent=latent) + LABEL), classes)
+    return ConditionalGenerator(make(whole("generator: latent", latent) + LABEL), classes)
 
 
 def _discriminator(make, shape, classes, condition):

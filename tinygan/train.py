@@ -25,7 +25,7 @@ from .functional import call
 from .losses import LOSSES, r1, wgan_gp
 from .optim import EMA, Adam, Optimizer
 from .randomness import current, rng
-from .settings import whole
+from .module import whole
 from .watch import EVERY, Diverged, Watch, check_losses
 
 __all__ = ["GAN", "Diverged", "Round", "batches", "call", "fit", "r1", "row", "wgan_gp"]
@@ -262,7 +262,7 @@ class GAN:
                                  f"{sorted(before)}, found {sorted(state)}")
             try:
                 game = state["game"]
-                steps = whole("game", least=0, steps=np.asarray(game["steps"])[()])
+                steps = whole("game: steps", np.asarray(game["steps"])[()], 0)
                 loss_g = self._array(np.float64(float(game["loss_g"]))) if steps else None
                 for name, part in parts.items():
                     part.load_state_dict(state[name])
@@ -323,7 +323,7 @@ def fit(gan, x, steps, batch_size=64, on_step=None, *, given=(), fresh=False):
     return True to stop early. Raises `Diverged` for NaN and infinity, and warns of games that
     have gone wrong, see watch.py.
     """
-    data, steps = check_data(gan, x, given), whole("fit", least=0, steps=steps)
+    data, steps = check_data(gan, x, given), whole("fit: steps", steps, 0)
     stream, watch = batches(data, batch_size), Watch(gan, data)
     while gan.steps < steps:
         with gan.random:
