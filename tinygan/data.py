@@ -91,10 +91,10 @@ def as_dataset(x, labels=None, name="array"):
 
 def _samples(x, who):
     """x as a data set keeps it, or a ValueError. See `Dataset`."""
-    x = _array(x, f"{who}: x")
+    x = np.asarray(x) if xp(x) is np else x                     # arrays on the GPU stay there
     if x.ndim not in (2, 3, 4) or x.size == 0:
-        raise ValueError(f"{who}: x must be points (N, D) or images (N, H, W, C), and not empty, got "
-                         f"shape {x.shape}; x.reshape(-1, 1) makes points of plain numbers")
+        raise ValueError(f"{who}: x must be points (N, D) or images (N, H, W, C), and not empty, "
+                         f"got shape {x.shape}; x.reshape(-1, 1) makes points of plain numbers")
     image = x.ndim > 2
     x = x[..., None] if x.ndim == 3 else x                      # (N, H, W) → (N, H, W, 1)
     if image and x.shape[1] in (1, 3) and x.shape[2] == x.shape[3] > 4:
@@ -125,22 +125,15 @@ def _samples(x, who):
 
 def _labels(labels, n, who):
     """Labels as a data set keeps them, or a ValueError. See `Dataset`."""
-    labels = to_host(_array(labels, f"{who}: labels"))
-    if labels.dtype.kind in "iu" and labels.shape == (n,):
-        whole = labels.astype(np.int64, copy=False)
-        if whole.min() >= 0:
-            return whole
-    raise ValueError(f"{who}: labels must be {n} integers >= 0, got {labels.dtype} of shape "
-                     f"{labels.shape}; use labels.astype(int) for whole numbers, "
-                     "labels.argmax(axis=1) for one-hot rows")
-
-
-def _array(values, who):
-    """Values as an array: NumPy's for lists and the like, CuPy's where they are one already."""
-    try:
-        return values if xp(values) is not np else np.asarray(values)
-    except Exception as e:                                      # a foreign object raises anything
-        raise ValueError(f"{who} cannot be made an array: {e}") from None
+    labels = np.asarray(to_host(labels))
+    if labels.dtype.kind not in "iu" or labels.shape != (n,):
+        raise ValueError(f"{who}: labels must be {n} integers, got {labels.dtype} of shape "
+                         f"{labels.shape}; use labels.astype(int) for whole numbers, "
+                         "labels.argmax(axis=1) for one-hot rows")
+    labels = labels.astype(np.int64, copy=False)
+    if labels.min() < 0:
+        raise ValueError(f"{who}: labels must be >= 0 and fit int64, got {labels.min()}")
+    return labels
 
 
 def load(spec, *, size=64, grey=False, background="white", n=50_000, seed=0, split="train"):

@@ -11,11 +11,11 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 REASONS = {UnidentifiedImageError: "no image", PermissionError: "not readable",
            Image.DecompressionBombError: "too many pixels"}
-RUN = {"config.json", "weights.npz"}            # what `tinygan train` writes before any picture
+RUN = {"config.json", "weights.npz"}            # `tinygan train` writes them before any picture
 RUN_PICTURES = {"samples.png", "losses.png", "training.gif"}
 
 
@@ -24,30 +24,26 @@ class Skipped(Exception):
 
 
 def read(path, size=64, grey=False, background="white"):
-    """Every image below a folder, sorted by name: uint8 (N, size, size, 1 if grey else 3).
-
-    `data.folder` tells the rules that it follows.
-    """
+    """Every image below a folder as `data.folder` says: uint8 (N, size, size, 1 if grey else 3)."""
     if not isinstance(size, (int, np.integer)) or size < 1:
         raise ValueError(f"folder: size must be an integer > 0, got {size!r}")
-    if not str(path).strip():
-        raise ValueError("folder: the path is empty; write folder:PATH, or folder:. for this one")
-    root, ground = os.path.abspath(os.path.expanduser(path)), _colour(background)
-    if not os.path.isdir(root):
-        raise ValueError(f"folder: there is no folder {str(path)!r}")
+    background = Image.new("RGB", (1, 1), background).getpixel((0, 0))      # (R, G, B)
+    root = os.path.abspath(os.path.expanduser(path))
+    if not str(path).strip() or not os.path.isdir(root):
+        raise ValueError(f"folder: no image found below {path}: there is no such folder; "
+                         "folder:. is the current one")
     images, skipped = [], defaultdict(list)
     for file in _files(root, skipped):
         try:
             # Pillow warns of each flaw in each file; below, one warning speaks for all of them.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                images.append(_square(file, size, grey, ground))
+                images.append(_square(file, size, grey, background))
         except MemoryError:
             raise
-        except Skipped as e:
-            skipped[str(e)].append(file)
         except Exception as e:                                  # damaged files raise anything
-            skipped[REASONS.get(type(e), "damaged")].append(file)
+            reason = str(e) if isinstance(e, Skipped) else REASONS.get(type(e), "damaged")
+            skipped[reason].append(file)
     if not images:
         raise ValueError(f"folder: no image found below {path}: {_count(skipped) or 'it is empty'}")
     if skipped:
@@ -56,23 +52,11 @@ def read(path, size=64, grey=False, background="white"):
     return np.stack(images)
 
 
-def _colour(background):
-    """(R, G, B) of a colour's name or of its three numbers."""
-    try:
-        named = isinstance(background, str)
-        r, g, b = bytes([*(ImageColor.getrgb(background)[:3] if named else background)])
-        return r, g, b
-    except (ValueError, TypeError):
-        raise ValueError("folder: background must be a colour such as 'white', '#8090a0' or "
-                         f"(128, 144, 160), got {background!r}") from None
-
-
 def _files(root, skipped):
     """The regular files below root, sorted. Others go into skipped, {reason: paths}.
 
-    Links to folders are followed, and each folder is entered once. The folder of a tinygan run is
-    left out, since its pictures are made by a generator. Where root itself holds a run, only the
-    pictures of that run are left out.
+    Links to folders are followed, and each folder is entered once. The folders of tinygan's runs
+    are left out, since their pictures are made by a generator; of a run in root itself, only those.
     """
     files, seen = [], set()
 
@@ -87,17 +71,16 @@ def _files(root, skipped):
             below.clear()
             continue
         seen.add(real)
-        for path in (Path(folder, name) for name in names):
-            if of_run and path.name in RUN_PICTURES:
-                continue
-            if os.path.isfile(path):                            # a FIFO would block for ever
-                files.append(path)
-            else:
+        for name in names:
+            path = Path(folder, name)
+            if not os.path.isfile(path):                            # a FIFO would block for ever
                 skipped["no regular file or a broken link"].append(path)
+            elif not of_run or name not in RUN_PICTURES:
+                files.append(path)
     return sorted(files)
 
 
-def _square(file, size, grey, ground):
+def _square(file, size, grey, background):
     """The central square of an image file: uint8 (size, size, channels)."""
     with Image.open(file) as image:
         if image.mode[0] in "IF":                               # 16- or 32-bit integers, floats
@@ -107,15 +90,16 @@ def _square(file, size, grey, ground):
             image.info["transparency"] *= {"L;2": 85, "L;4": 17}.get(image.tile[0][3], 1)
         if image.getexif().get(0x0112, 1) not in range(9):      # 1 to 8 are turns, 0 is common
             raise Skipped("damaged EXIF data")
-        image = _opaque(ImageOps.exif_transpose(image), ground).convert("L" if grey else "RGB")
+        image = _opaque(ImageOps.exif_transpose(image), background)
+        image = image.convert("L" if grey else "RGB")
         image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
         return np.asarray(image).reshape(size, size, -1)        # (H, W) → (H, W, 1)
 
 
-def _opaque(image, ground):
-    """The image in RGB, laid over one colour: α · image + (1 − α) · ground."""
+def _opaque(image, background):
+    """The image in RGB, laid over one colour: α · image + (1 − α) · background."""
     if image.has_transparency_data:
-        canvas = Image.new("RGBA", image.size, (*ground, 255))
+        canvas = Image.new("RGBA", image.size, background)
         image = Image.alpha_composite(canvas, image.convert("RGBA"))
     return image.convert("RGB")
 

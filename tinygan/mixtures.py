@@ -19,7 +19,7 @@ class Mixture:
     def __post_init__(self):
         shape = self.centers.shape
         if len(shape) != 2 or shape[1] != 2 or shape[0] == 0 or not self.std >= 0:
-            raise ValueError("Mixture: expected centers (K, 2) with K > 0 and std >= 0, got centers "
+            raise ValueError("Mixture: expected centers (K, 2) with K > 0 and std >= 0, got shape "
                              f"{shape} and std {self.std}")
 
     def sample(self, n, rng):

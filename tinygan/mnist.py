@@ -107,16 +107,14 @@ def parse_idx(raw, name="file"):
 
 
 def unpack(file, which, name, origin):
-    """The array in an open file, gzipped or not, after it has proved to be what it should be.
-
-    A gzip file of 1 MB can unpack to 1 GB. So no more is unpacked than the longest of these files
-    holds and one byte, which would be one too many.
-    """
+    """The array in an open file, gzipped or not, after it has proved to be what it should be."""
     axes = (28, 28) if "images" in name else ()
     packed = file.read(2) == b"\x1f\x8b"
     file.seek(0)
     try:
         stream = gzip.GzipFile(fileobj=file) if packed else file
+        # A gzip file of 1 MB can unpack to 1 GB: read what the longest of these files has, and one
+        # byte more, which is refused.
         raw = stream.read(8 + 4 * len(axes) + MOST * math.prod(axes) + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{origin}: damaged gzip file ({error})") from error
@@ -145,7 +143,7 @@ def download(name):
             failures.append(f"{url}: {error}")
             continue
         os.makedirs(os.path.dirname(kept), exist_ok=True)
-        write_atomically(kept, lambda file: file.write(packed))
+        write_atomically(kept, lambda file, packed=packed: file.write(packed))
         return array
     raise DownloadError(f"download failed ({'; '.join(failures)}). To work offline, put MNIST's "
                         "files into a folder DIR/mnist and set TINYGAN_DATA=DIR, or use the data "

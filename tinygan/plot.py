@@ -53,7 +53,7 @@ def to_grid(images, columns=None, pad=2):
     # A generator without tanh may well reach from −5 to 5, but not from 0 to 255.
     if images.dtype.kind != "f" or np.isnan(low) or low >= 0 and high > 2:
         raise ValueError("to_grid: images must be floats in [-1, 1], got "
-                         f"{images.dtype} from {low:g} to {high:g}; scale 0 to 255 with x / 127.5 - 1")
+                         f"{images.dtype} from {low} to {high}; scale 0 to 255 with x / 127.5 - 1")
     if columns is not None and columns < 1:
         raise ValueError(f"to_grid: columns must be > 0, got {columns}")
     pixels = np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
@@ -72,10 +72,7 @@ def to_grid(images, columns=None, pad=2):
 
 
 def save_image(path, array):
-    """Write a uint8 array (H, W) or (H, W, 3) to a file; its suffix sets the format, say .png.
-
-    The file is replaced as a whole: whoever looks meanwhile sees the old picture or the new one.
-    """
+    """Write a uint8 array (H, W) or (H, W, 3) to a file; its suffix sets the format, say .png."""
     _save("save_image", path, _image("save_image", array), Image.SAVE)
 
 
@@ -85,9 +82,8 @@ def save_gif(path, frames, seconds=6.0):
     The last frame is held for 1.5 s more. The same frames always give the same file.
     """
     images = [_image("save_gif", frame) for frame in frames]
-    sizes = {(image.size, image.mode) for image in images}
-    if len(sizes) != 1:
-        raise ValueError(f"save_gif: needs one or more frames of one shape, got {sizes or 'none'}")
+    if len({(image.size, image.mode) for image in images}) != 1:
+        raise ValueError(f"save_gif: needs one or more frames of one shape, got {images}")
     if images[0].mode == "RGB":
         # A GIF has 256 colours. All frames share them, as a choice for each would make still parts
         # flicker. MAXCOVERAGE keeps some for what is rare; every third pixel is enough to choose.
@@ -103,15 +99,14 @@ def save_gif(path, frames, seconds=6.0):
 
 def _image(who, array):
     array = np.ascontiguousarray(array)
-    coloured = array.ndim == 3 and array.shape[2] == 3
-    if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or coloured):
+    if array.dtype != np.uint8 or array.ndim < 2 or array.shape[2:] not in ((), (3,)):
         raise ValueError(f"{who}: expected uint8 (H, W) or (H, W, 3), got {array.dtype} "
                          f"{array.shape}; to_grid makes such an array of images in [-1, 1]")
     return Image.fromarray(array)
 
 
 def _save(who, path, image, writers, **options):
-    """Write an image in the format of path's suffix, which must be one of these writers' formats."""
+    """Write an image in the format of path's suffix, one that these writers of Pillow's know."""
     suffix = os.path.splitext(path)[1].lower()
     kind = Image.registered_extensions().get(suffix)
     if kind not in writers:
@@ -204,8 +199,8 @@ def density(fake, real, field=None, extent=None, grads=None, title=""):
     real, fake = real[:2000, :2], fake[:2000, :2]           # more would only hide each other
     extent = extent or 1.25 * float(np.abs(real).max()) or 1.0
     if features == 1:
-        real, fake = ([np.sort(x[:, 0]), extent * np.linspace(-0.8, 0.8, len(x))] for x in (real, fake))
-        real, fake = np.transpose(real), np.transpose(fake)
+        real, fake = (np.column_stack([np.sort(x[:, 0]), np.linspace(-0.8, 0.8, len(x)) * extent])
+                      for x in (real, fake))
     figure = Figure(figsize=(6.4, 6.4), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1), frameon=False)
     axes.set(xlim=(-extent, extent), ylim=(-extent, extent), xticks=[], yticks=[])
