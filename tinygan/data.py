@@ -6,8 +6,8 @@ or images (N, H, W, C) in [−1, 1], which is the range of a generator that ends
     load("digits"), load("ring"), load("folder:cats", size=32)      # by name, as the command does
     as_dataset(x), as_dataset(x, labels)                            # an array of your own
 
-The samples themselves come from mixtures.py (points in the plane), mnist.py, images.py (a folder of
-images) and arrays.py (.npy and .npz files).
+The samples themselves come from mixtures.py (points in the plane), mnist.py and images.py (a folder
+of images).
 """
 
 import hashlib
@@ -19,9 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from . import arrays, images
+from . import images
 from . import mnist as idx
 from .backend import to_host, xp
+from .files import open_regular
 from .mixtures import Mixture, grid, ring, swissroll
 from .mnist import DownloadError, parse_idx
 from .randomness import Randomness
@@ -31,15 +32,16 @@ __all__ = ["CHOICES", "Dataset", "DownloadError", "Mixture", "array_file", "as_d
 
 CHOICES = ("digits, mnist, ring, grid, swissroll, folder:PATH, fashion-mnist, "
            "FILE.npy or FILE.npz")
+RATIO, FREE = 100, 2 ** 26          # a .npz file may unpack to 64 MB, or to 100 times its size
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Samples, and what is known about them.
 
-    x: points (N, D) for any D ≥ 1, or images (N, H, W, C) or (N, H, W); kept as float32. Points are
-        floats. Images are floats in [−1, 1], or bytes (uint8), which become x / 127.5 − 1. Images
-        in [0, 1] are accepted with a warning: they leave half the range of tanh unused.
+    x: points (N, D), or images (N, H, W, C) or (N, H, W); kept as float32. Images are floats in
+        [−1, 1], or bytes (uint8), which become x / 127.5 − 1. Images in [0, 1] are accepted with a
+        warning: they leave half the range of tanh unused.
     labels: N integers ≥ 0, as an array or a list, or None; kept as int64.
     mixture: the density that the points were drawn from, or None.
     path: the absolute path of the files that the samples were read from, or None.
@@ -89,37 +91,28 @@ def as_dataset(x, labels=None, name="array"):
 
 def _samples(x, who):
     """x as a data set keeps it, or a ValueError. See `Dataset`."""
-    x = _array(x, f"{who}: x")
-    if x.size == 0:
-        raise ValueError(f"{who}: x is empty, shape {x.shape}")
-    if x.ndim not in (2, 3, 4):
-        advice = "; x.reshape(-1, 1) makes points of numbers" if x.ndim == 1 else ""
-        raise ValueError(f"{who}: x must be points (N, D) or images (N, H, W, C), "
-                         f"got shape {x.shape}{advice}")
+    x = np.asarray(x) if xp(x) is np else x                     # arrays on the GPU stay there
+    if x.ndim not in (2, 3, 4) or x.size == 0:
+        raise ValueError(f"{who}: x must be points (N, D) or images (N, H, W, C), and not empty, "
+                         f"got shape {x.shape}; x.reshape(-1, 1) makes points of plain numbers")
+    image = x.ndim > 2
     x = x[..., None] if x.ndim == 3 else x                      # (N, H, W) → (N, H, W, 1)
-    if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[2] == x.shape[3] > 4:
+    if image and x.shape[1] in (1, 3) and x.shape[2] == x.shape[3] > 4:
         raise ValueError(f"{who}: images must have their channels last, (N, H, W, C), got shape "
                          f"{x.shape}; use x.transpose(0, 2, 3, 1)")
-    if x.dtype == np.uint8 and x.ndim == 4:
+    if image and x.dtype == np.uint8:
         x = x.astype(np.float32)
         x /= 127.5                                              # in place: data sets are large
         x -= 1
         return x
     if x.dtype.kind != "f":
-        advice = "points are floats: x.astype('float32')"
-        if x.ndim == 4:
-            advice = "images of 0 to 255 are bytes: x.astype('uint8')"
-        raise ValueError(f"{who}: x must be floats, or images of bytes, got {x.dtype}; {advice}")
+        raise ValueError(f"{who}: x must be floats, or images of bytes, got {x.dtype}; use "
+                         "x.astype('float32'), or x.astype('uint8') for images of 0 to 255")
     with np.errstate(over="ignore"):
         x = x.astype(np.float32, copy=False)
     if not xp(x).isfinite(x).all():
         raise ValueError(f"{who}: x contains NaN, infinity, or numbers beyond float32")
-    if x.ndim == 4:
-        _check_range(float(x.min()), float(x.max()), who)
-    return x
-
-
-def _check_range(low, high, who):
+    low, high = (float(x.min()), float(x.max())) if image else (-1, 1)
     if low < -1 or high > 1:
         raise ValueError(f"{who}: images must lie in [-1, 1], got [{low:g}, {high:g}]; scale bytes "
                          "(0 to 255) with x / 127.5 - 1, or cut off what is beyond with np.clip")
@@ -127,29 +120,20 @@ def _check_range(low, high, who):
         warnings.warn(f"{who}: images in [{low:g}, {high:g}]; if they run from 0 to 1, use "
                       "2 * x - 1 for the range [-1, 1] of a generator that ends in tanh",
                       stacklevel=5)
+    return x
 
 
 def _labels(labels, n, who):
     """Labels as a data set keeps them, or a ValueError. See `Dataset`."""
-    labels = to_host(_array(labels, f"{who}: labels"))
+    labels = np.asarray(to_host(labels))
     if labels.dtype.kind not in "iu" or labels.shape != (n,):
         raise ValueError(f"{who}: labels must be {n} integers, got {labels.dtype} of shape "
                          f"{labels.shape}; use labels.astype(int) for whole numbers, "
                          "labels.argmax(axis=1) for one-hot rows")
-    if labels.min() < 0 or labels.max() >= 2 ** 63:
-        raise ValueError(f"{who}: labels must be >= 0 and fit int64, "
-                         f"got {labels.min()} to {labels.max()}")
-    return labels.astype(np.int64, copy=False)
-
-
-def _array(values, who):
-    """Values as an array: NumPy's for lists and the like, CuPy's where they are one already."""
-    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-        raise ValueError(f"{who} has masked values; fill them in with x.filled(...)")
-    try:
-        return values if xp(values) is not np else np.asarray(values)
-    except Exception as e:                                      # a foreign object raises anything
-        raise ValueError(f"{who} cannot be made an array: {e}") from None
+    labels = labels.astype(np.int64, copy=False)
+    if labels.min() < 0:
+        raise ValueError(f"{who}: labels must be >= 0 and fit int64, got {labels.min()}")
+    return labels
 
 
 def load(spec, *, size=64, grey=False, background="white", n=50_000, seed=0, split="train"):
@@ -188,17 +172,17 @@ def digits():
     """The 10,000 handwritten digits that come with the package, (10000, 28, 28, 1), with labels.
 
     They are the first of MNIST's 60,000. Their origin and licence stand in digits.LICENSE.md, and
-    how the file was made in make_digits.py.
+    how the file was made in benchmarks/make_digits.py of the repository.
     """
-    return Dataset("digits", *arrays.read(Path(__file__).with_name("digits.npz")))
+    with open(Path(__file__).with_name("digits.npz"), "rb") as file:
+        return Dataset("digits", *_read(file))
 
 
 def mnist(split="train"):
     """MNIST: "train" (60000, 28, 28, 1) or "test" (10000, 28, 28, 1), with labels 0 to 9.
 
     Its files are looked for in $TINYGAN_DATA and its folder mnist, then in the user's cache folder,
-    and else downloaded into that cache. Raises ValueError for a file that is not MNIST's, and
-    `DownloadError` if no mirror answers.
+    and else downloaded into that cache. ValueError for a file that is not MNIST's; `DownloadError`.
     Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
     """
     return Dataset("mnist", *idx.read("mnist", split))
@@ -207,8 +191,7 @@ def mnist(split="train"):
 def fashion_mnist(split="train"):
     """Fashion-MNIST: pictures of clothes in the format and sizes of MNIST, with labels 0 to 9.
 
-    Its files are looked for in $TINYGAN_DATA/fashion-mnist, and never downloaded: ValueError if
-    they are missing or damaged.
+    Its files are looked for in $TINYGAN_DATA/fashion-mnist, and never downloaded.
     Source: Xiao, Rasul and Vollgraf 2017, "Fashion-MNIST".
     """
     return Dataset("fashion-mnist", *idx.read("fashion-mnist", split))
@@ -224,18 +207,45 @@ def folder(path, size=64, grey=False, background="white"):
     left.
     """
     x = images.read(path, size, grey, background)
-    return Dataset("folder", x, path=_absolute(path))
+    return Dataset("folder", x, path=os.path.abspath(os.path.expanduser(path)))
 
 
 def array_file(path):
     """An array of your own, from a .npy file or from a .npz file with x and perhaps labels.
 
-    See `Dataset` for what x and labels may be, and arrays.py for the names that they may have.
-    Raises ValueError for anything else.
+    In a .npz file x is the array called x or images, else the only one besides the labels. Labels
+    are called labels or y. No pickle is opened, so a stranger's file runs nothing. Raises
+    ValueError for a file that is missing, damaged or of another kind.
     """
-    path = _absolute(path)
-    return Dataset(Path(path).stem, *arrays.read(path), path=path)
+    path = os.path.abspath(os.path.expanduser(path))
+    try:
+        with open_regular(path) as file:
+            x, labels = _read(file)
+    except Exception as e:                                      # damaged files raise anything
+        reason = getattr(e, "strerror", None) or str(e) or type(e).__name__
+        raise ValueError(f"{path}: cannot be read ({' '.join(reason.split())})") from None
+    return Dataset(Path(path).stem, x, labels, path=path)
 
 
-def _absolute(path):
-    return os.path.abspath(os.path.expanduser(path))
+def _read(file):
+    """(x, labels or None) from an open .npy or .npz file."""
+    kind = file.read(4)
+    file.seek(0)
+    if kind not in (b"\x93NUM", b"PK\3\4"):
+        raise ValueError("no .npy or .npz file, or an empty one")
+    found = np.load(file, allow_pickle=False)
+    if isinstance(found, np.ndarray):
+        if file.read(1):
+            raise ValueError("more follows after the array")
+        return found, None
+    labels = next((name for name in ("labels", "y") if name in found), None)
+    others = [name for name in found if name != labels]
+    named = [name for name in ("x", "images") if name in others] or others
+    if len(named) != 1:
+        raise ValueError(f"which array is the data? Call it x; found {', '.join(found)}")
+    size = sum(m.file_size for m in found.zip.infolist()
+               if m.filename.removesuffix(".npy") in (*named, labels))
+    if size > RATIO * os.fstat(file.fileno()).st_size + FREE:
+        raise ValueError(f"it would unpack to {size:,} bytes; if that is right, save it unpacked, "
+                         "with np.savez")
+    return found[named[0]], labels and found[labels]

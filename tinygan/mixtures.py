@@ -1,7 +1,7 @@
 """Points in the plane whose density is known, so that a generator can be judged by counting.
 
-They are the most instructive data for a GAN. A picture of faces shows whether samples look good;
-only a mixture shows whether every mode was found, and how much of the probability went to each.
+A picture of faces shows whether samples look good. Only a mixture shows whether every mode was
+found, and how much of the probability went to each.
 """
 
 from dataclasses import dataclass
@@ -18,10 +18,9 @@ class Mixture:
 
     def __post_init__(self):
         shape = self.centers.shape
-        if len(shape) != 2 or shape[1] != 2 or shape[0] == 0:
-            raise ValueError(f"Mixture: centers must have shape (K, 2) with K > 0, got {shape}")
-        if not self.std >= 0:
-            raise ValueError(f"Mixture: std must be >= 0, got {self.std}")
+        if len(shape) != 2 or shape[1] != 2 or shape[0] == 0 or not self.std >= 0:
+            raise ValueError("Mixture: expected centers (K, 2) with K > 0 and std >= 0, got shape "
+                             f"{shape} and std {self.std}")
 
     def sample(self, n, rng):
         """n independent points, float32 (n, 2), drawn from a `numpy.random.Generator`."""
@@ -50,9 +49,9 @@ def grid(side=5, spacing=2.0, std=0.05):
 
 
 def swissroll(n, rng, noise=0.03):
-    """n points along a spiral within about [−2, 2], float32 (n, 2).
+    """n points (t cos t, t sin t) / 7.5, t uniform in [1.5π, 4.5π], plus Gaussian noise of this
+    deviation: a spiral within about [−2, 2], float32 (n, 2).
 
-    (t cos t, t sin t) / 7.5 with t uniform in [1.5π, 4.5π], plus Gaussian noise of this deviation.
     Source: Gulrajani et al. 2017, "Improved Training of Wasserstein GANs", figure 1.
     """
     t = rng.uniform(1.5 * np.pi, 4.5 * np.pi, size=n)

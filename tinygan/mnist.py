@@ -1,9 +1,8 @@
 """MNIST's files: where they may lie, how they are read and checked, where they come from.
 
-MNIST and Fashion-MNIST are four files each, with the same four names, in a format called IDX.
-Copies of them go round under several spellings, gzipped or not, so all of those are looked for.
-Nobody else's file is trusted: no more is unpacked than the header announces, and MNIST's contents
-are known by their SHA-256.
+MNIST and Fashion-MNIST are four files each, with the same four names, in a format called IDX. No
+file is trusted: no more is unpacked than the largest of them holds, and MNIST's contents are known
+by their SHA-256.
 """
 
 import gzip
@@ -13,15 +12,15 @@ import math
 import os
 import struct
 import sys
+import tempfile
 import zlib
 from http.client import HTTPException
 from itertools import product
-from pathlib import Path
 from urllib.request import urlopen
 
 import numpy as np
 
-from .files import write_atomically
+from .files import open_regular, write_atomically
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/",
            "https://storage.googleapis.com/cvdf-datasets/mnist/")
@@ -48,73 +47,59 @@ class DownloadError(OSError):
 
 
 def read(which, split="train"):
-    """The images (N, 28, 28) and labels (N,), both uint8, of "mnist" or "fashion-mnist".
-
-    Raises ValueError for files that are damaged or belong to other data, `DownloadError` if MNIST
-    is missing and no mirror answers. Fashion-MNIST is only looked for on the disk.
-    """
+    """The images (N, 28, 28) and labels (N,), both uint8, of "mnist" or "fashion-mnist"."""
     if split not in FILES:
         raise ValueError(f"{which}: split must be 'train' or 'test', got {split!r}")
     images, labels = (find(which, name) for name in FILES[split])
     if len(images) != len(labels):
-        raise ValueError(f"{which}: {len(images)} images in {FILES[split][0]}, but {len(labels)} "
-                         f"labels in {FILES[split][1]}: the two files do not belong together")
+        raise ValueError(f"{which}: {len(images)} images in {FILES[split][0]}, but "
+                         f"{len(labels)} labels in {FILES[split][1]}")
     return images, labels
 
 
 def find(which, name):
     """The array in the file of this name, from the disk if it is there, else from a mirror."""
-    places, root, cache = [], os.environ.get("TINYGAN_DATA"), cache_folder()
-    if root:
-        places = [Path(os.path.expanduser(root), place) for place in PLACES[which]]
-    if which == "mnist" and cache is not None:
-        places.append(cache)
-    for place, spelling in product(places, spellings(name)):
-        if (place / spelling).is_file():
-            with open(place / spelling, "rb") as file:
-                return unpack(file, which, name, place / spelling)
+    for path in candidates(which, name):
+        if os.path.isfile(path):
+            with open_regular(path) as file:
+                return unpack(file, which, name, path)
     if which == "mnist":
-        return download(name, cache)
+        return download(name)
     raise ValueError(f"fashion-mnist: {name} not found; put Fashion-MNIST's four files into a "
                      "folder DIR/fashion-mnist and set TINYGAN_DATA=DIR")
 
 
-def spellings(name):
-    """The names under which copies of a file go round.
-
-    Packed or not; with Kaggle's dot for a hyphen; in a folder of that name, as Kaggle unpacks it.
+def candidates(which, name):
+    """The paths at which a file may lie: packed or not, with Kaggle's dot for a hyphen, in a folder
+    of its own name, as Kaggle unpacks it.
     """
+    root = os.environ.get("TINYGAN_DATA")
+    places = [os.path.join(os.path.expanduser(root), place) for place in PLACES[which] if root]
+    if which == "mnist":
+        places.append(cache_folder())
     names = (name, name.replace("-idx", ".idx"))
-    return [folder + spelling + end for folder, spelling, end in
-            product(("", *(n + "/" for n in names)), names, (".gz", ""))]
+    return [os.path.join(place, folder, spelling + end) for place, folder, spelling, end
+            in product(places, ("", *names), names, (".gz", ""))]
 
 
 def cache_folder():
-    """Where downloads are kept, or None for a user without a home directory."""
+    """Where downloads are kept; a user without a home directory gets a temporary place."""
     base = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    return None if base.startswith("~") else Path(base, "tinygan", "mnist")
-
-
-def parse_header(raw, name="file"):
-    """(where the data start, their shape) from the first bytes of an IDX file.
-
-    The header is two zeros, the type (8 for bytes), the number of axes, then the length of each
-    axis as a big-endian 32-bit integer. Source: the page of MNIST.
-    """
-    if len(raw) < 4 or raw[:3] != b"\0\0\x08":
-        raise ValueError(f"{name}: not an IDX file of bytes, it starts with {raw[:4]!r}")
-    start = 4 + 4 * raw[3]
-    if len(raw) < start:
-        raise ValueError(f"{name}: truncated IDX header, {len(raw)} bytes of {start}")
-    return start, struct.unpack(f">{raw[3]}I", raw[4:start])
+    base = tempfile.gettempdir() if base.startswith("~") else base
+    return os.path.join(base, "tinygan", "mnist")
 
 
 def parse_idx(raw, name="file"):
-    """The array in an IDX file: its bytes → uint8 of the shape that its header gives.
+    """The array in an IDX file of bytes: uint8, of the shape that its header gives.
 
-    Raises ValueError for a foreign, cut or overlong file.
+    The header is two zeros, the type (8 for bytes), the number of axes, then the length of each
+    axis as a big-endian 32-bit integer. Raises ValueError for a foreign, cut or overlong file.
+    Source: the page of MNIST.
     """
-    start, shape = parse_header(raw, name)
+    start = 4 + 4 * raw[3] if len(raw) > 3 else 4
+    if raw[:3] != b"\0\0\x08" or len(raw) < start:
+        raise ValueError(f"{name}: not an IDX file of bytes, or cut; it starts with {raw[:4]!r}")
+    shape = struct.unpack(f">{raw[3]}I", raw[4:start])
     expected, found = math.prod(shape), len(raw) - start
     if found != expected:
         raise ValueError(f"{name}: IDX shape {shape} needs {expected} bytes, found {found}")
@@ -122,42 +107,31 @@ def parse_idx(raw, name="file"):
 
 
 def unpack(file, which, name, origin):
-    """The array in an open file, gzipped or not, after it has proved to be what it should be.
-
-    A gzip file of 1 MB can unpack to 1 GB. So the header is unpacked first, and then no more than
-    the size that it announces and one byte, which would be one too many.
-    """
+    """The array in an open file, gzipped or not, after it has proved to be what it should be."""
     axes = (28, 28) if "images" in name else ()
     packed = file.read(2) == b"\x1f\x8b"
     file.seek(0)
-    stream = gzip.GzipFile(fileobj=file) if packed else file
     try:
-        head = stream.read(8 + 4 * len(axes))
-        start, shape = parse_header(head, origin)
-        if shape[1:] != axes or len(shape) == 0 or shape[0] > MOST:
-            raise ValueError(f"{origin}: expected IDX shape {('N', *axes)} with N <= {MOST}, "
-                             f"found {shape}")
-        raw = head + stream.read(start + math.prod(shape) + 1 - len(head))
+        stream = gzip.GzipFile(fileobj=file) if packed else file
+        # A gzip file of 1 MB can unpack to 1 GB: read what the longest of these files has, and one
+        # byte more, which is refused.
+        raw = stream.read(8 + 4 * len(axes) + MOST * math.prod(axes) + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{origin}: damaged gzip file ({error})") from error
     array = parse_idx(raw, origin)
+    if array.ndim == 0 or array.shape[1:] != axes:
+        raise ValueError(f"{origin}: expected IDX shape {('N', *axes)}, found {array.shape}")
     genuine = hashlib.sha256(raw).hexdigest() == SHA256[name]
-    if which == "mnist" and not genuine:
-        raise ValueError(f"{origin}: the format is right, but its SHA-256 is not that of MNIST's "
-                         f"{name}, {SHA256[name]}. If it is Fashion-MNIST, put its four files into "
-                         "$TINYGAN_DATA/fashion-mnist and ask for the data called fashion-mnist")
-    if which != "mnist" and genuine:
-        raise ValueError(f"{origin}: this is MNIST itself, the data called mnist; put "
-                         "Fashion-MNIST's four files into $TINYGAN_DATA/fashion-mnist")
+    if genuine != (which == "mnist"):
+        what = "this is MNIST itself" if genuine else "its SHA-256 is not that of MNIST's file"
+        raise ValueError(f"{origin}: {what}. Fashion-MNIST's four files belong into "
+                         "$TINYGAN_DATA/fashion-mnist, and its data are called fashion-mnist")
     return array
 
 
-def download(name, cache):
+def download(name):
     """Fetch a file from the first mirror that has it right, and keep it in the cache: its array."""
-    if cache is None:
-        raise DownloadError("no home directory to download MNIST to; name a folder for it in "
-                            "XDG_CACHE_HOME, or one that has MNIST's files in TINYGAN_DATA")
-    failures = []
+    failures, kept = [], os.path.join(cache_folder(), f"{name}.gz")
     for mirror in MIRRORS:
         url = f"{mirror}{name}.gz"
         print(f"downloading {url}", file=sys.stderr)
@@ -168,8 +142,8 @@ def download(name, cache):
         except (OSError, HTTPException, ValueError) as error:
             failures.append(f"{url}: {error}")
             continue
-        cache.mkdir(parents=True, exist_ok=True)
-        write_atomically(cache / f"{name}.gz", lambda file, packed=packed: file.write(packed))
+        os.makedirs(os.path.dirname(kept), exist_ok=True)
+        write_atomically(kept, lambda file, packed=packed: file.write(packed))
         return array
     raise DownloadError(f"download failed ({'; '.join(failures)}). To work offline, put MNIST's "
                         "files into a folder DIR/mnist and set TINYGAN_DATA=DIR, or use the data "

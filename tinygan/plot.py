@@ -1,11 +1,12 @@
-"""Pictures: sample grids, GIFs, loss curves, densities in the plane with what D makes of it.
+"""Pictures: sample grids, GIFs, loss curves, points in the plane with what D makes of it.
 
 Everything is drawn to a uint8 array (H, W) or (H, W, 3), so the same picture can become a PNG or
-one frame of a GIF. Figures are made directly, never through pyplot, which keeps a global list of
-them and wants a display. So pictures can be drawn anywhere and in several threads at once. Blue
-always belongs to the discriminator and to what it takes for real, orange to the generator.
+one frame of a GIF. Figures are made without pyplot, which keeps a global list of them and wants a
+display, so they can be drawn anywhere and in several threads at once. Blue always belongs to the
+discriminator and to what it takes for real, orange to the generator.
 """
 
+import contextlib
 import math
 import os
 import sys
@@ -15,9 +16,8 @@ from PIL import Image
 
 from .files import write_atomically
 
-# A notebook leaves the name of its own backend in MPLBACKEND, also for programs that it starts
-# where that backend is not installed. matplotlib would then refuse to be imported, so the name is
-# hidden meanwhile.
+# A notebook leaves the name of its own backend in MPLBACKEND. Where that is not installed,
+# matplotlib would refuse to be imported, so the name is hidden meanwhile.
 _backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
 try:
     from matplotlib import rcParams
@@ -28,10 +28,8 @@ finally:
     if _backend is not None:
         os.environ["MPLBACKEND"] = _backend
 if _backend:
-    try:
+    with contextlib.suppress(ValueError):
         rcParams["backend"] = _backend              # for the pyplot of whoever imports tinygan
-    except ValueError:
-        pass
 
 # Blue and vermilion of Okabe and Ito's palette, which colour-blind readers can tell apart.
 BLUE, ORANGE, INK, GREY = "#0072B2", "#D55E00", "#333333", "#777777"
@@ -47,49 +45,35 @@ def to_grid(images, columns=None, pad=2):
     by a whole factor; pad white pixels separate them. Values beyond [−1, 1] are clipped. Raises
     ValueError for NaN, and for images that run from 0 to 255.
     """
-    pixels = _to_bytes(np.asarray(images))
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or images.size == 0:
+        raise ValueError("to_grid: images must have shape (N, H, W, 1 or 3) with N > 0, "
+                         f"got {images.shape}")
+    low, high = images.min(), images.max()
+    # A generator without tanh may well reach from −5 to 5, but not from 0 to 255.
+    if images.dtype.kind != "f" or np.isnan(low) or low >= 0 and high > 2:
+        raise ValueError("to_grid: images must be floats in [-1, 1], got "
+                         f"{images.dtype} from {low} to {high}; scale 0 to 255 with x / 127.5 - 1")
     if columns is not None and columns < 1:
         raise ValueError(f"to_grid: columns must be > 0, got {columns}")
+    pixels = np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
     factor = max(1, 64 // max(pixels.shape[1:3]))
     pixels = pixels.repeat(factor, axis=1).repeat(factor, axis=2)       # (N, H·factor, W·factor, C)
     n, height, width, channels = pixels.shape
 
     columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
-    shape = (rows * (height + pad) + pad, columns * (width + pad) + pad, channels)
-    canvas = np.full(shape, 255, np.uint8)
+    canvas = np.full((rows, pad + height, columns, pad + width, channels), 255, np.uint8)
     for k, image in enumerate(pixels):
-        top = pad + (k // columns) * (height + pad)
-        left = pad + (k % columns) * (width + pad)
-        canvas[top:top + height, left:left + width] = image
+        canvas[k // columns, pad:, k % columns, pad:] = image
+    canvas = canvas.reshape(rows * (pad + height), columns * (pad + width), channels)
+    canvas = np.pad(canvas, ((0, pad), (0, pad), (0, 0)), constant_values=255)
     return canvas[..., 0] if channels == 1 else canvas
 
 
-def _to_bytes(images):
-    """Images in [−1, 1] as bytes from 0 to 255, or a ValueError for anything else."""
-    if images.ndim != 4 or images.shape[3] not in (1, 3) or images.size == 0:
-        raise ValueError("to_grid: images must have shape (N, H, W, 1 or 3) with N > 0, "
-                         f"got {images.shape}")
-    if images.dtype.kind != "f":
-        raise ValueError(f"to_grid: images must be floats in [-1, 1], got {images.dtype}; "
-                         "scale 0 to 255 with x / 127.5 - 1")
-    if np.isnan(images).any():
-        raise ValueError("to_grid: images contain NaN")
-    # A generator without tanh may well reach from −5 to 5, but not from 0 to 255.
-    if images.min() >= 0 and images.max() > 2:
-        raise ValueError(f"to_grid: images must lie in [-1, 1], got [{images.min():g}, "
-                         f"{images.max():g}]; scale 0 to 255 with x / 127.5 - 1")
-    return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
-
-
 def save_image(path, array):
-    """Write a uint8 array (H, W) or (H, W, 3) to a file; its suffix sets the format, say .png.
-
-    The file is replaced as a whole: whoever looks meanwhile sees the old picture or the new one.
-    """
-    image = Image.fromarray(_pixels("save_image", array))
-    kind = _format("save_image", path, Image.SAVE)
-    write_atomically(path, lambda file: image.save(file, kind))
+    """Write a uint8 array (H, W) or (H, W, 3) to a file; its suffix sets the format, say .png."""
+    _save("save_image", path, _image("save_image", array), Image.SAVE)
 
 
 def save_gif(path, frames, seconds=6.0):
@@ -97,50 +81,38 @@ def save_gif(path, frames, seconds=6.0):
 
     The last frame is held for 1.5 s more. The same frames always give the same file.
     """
-    frames = [_pixels("save_gif", frame) for frame in frames]
-    shapes = sorted({frame.shape for frame in frames})
-    if len(shapes) != 1:
-        raise ValueError(f"save_gif: needs one or more frames of one shape, got shapes {shapes}")
-    kind = _format("save_gif", path, Image.SAVE_ALL)
-    first, *others = _one_palette(frames)
+    images = [_image("save_gif", frame) for frame in frames]
+    if len({(image.size, image.mode) for image in images}) != 1:
+        raise ValueError(f"save_gif: needs one or more frames of one shape, got {images}")
+    if images[0].mode == "RGB":
+        # A GIF has 256 colours. All frames share them, as a choice for each would make still parts
+        # flicker. MAXCOVERAGE keeps some for what is rare; every third pixel is enough to choose.
+        sample = Image.fromarray(np.concatenate([np.asarray(i)[::3, ::3] for i in images]))
+        palette = sample.quantize(256, Image.Quantize.MAXCOVERAGE)
+        images = [i.quantize(palette=palette, dither=Image.Dither.NONE) for i in images]
+    first, *others = images
     # GIF counts in hundredths of a second, and viewers slow down anything below two of them.
-    each = max(20, round(100 * seconds / len(frames)) * 10)
-    duration = [each] * len(others) + [each + 1500]
-    write_atomically(path, lambda file: first.save(file, kind, save_all=True, append_images=others,
-                                                   loop=0, duration=duration))
+    each = max(20, round(100 * seconds / len(images)) * 10)
+    _save("save_gif", path, first, Image.SAVE_ALL, save_all=True, append_images=others, loop=0,
+          duration=[each] * len(others) + [each + 1500])
 
 
-def _one_palette(frames):
-    """The frames as images. Coloured ones share 256 colours, which is what GIF has.
-
-    A choice of colours per frame would make still parts flicker.
-    """
-    images = [Image.fromarray(frame) for frame in frames]
-    if frames[0].ndim == 2:
-        return images
-    # MAXCOVERAGE keeps some for what is rare, such as text. Every third pixel is enough to choose.
-    sample = Image.fromarray(np.concatenate([frame[::3, ::3] for frame in frames]))
-    palette = sample.quantize(256, Image.Quantize.MAXCOVERAGE)
-    return [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
-
-
-def _pixels(name, array):
+def _image(who, array):
     array = np.ascontiguousarray(array)
-    coloured = array.ndim == 3 and array.shape[2] == 3
-    if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or coloured):
-        raise ValueError(f"{name}: expected uint8 (H, W) or (H, W, 3), got {array.dtype} "
+    if array.dtype != np.uint8 or array.ndim < 2 or array.shape[2:] not in ((), (3,)):
+        raise ValueError(f"{who}: expected uint8 (H, W) or (H, W, 3), got {array.dtype} "
                          f"{array.shape}; to_grid makes such an array of images in [-1, 1]")
-    return array
+    return Image.fromarray(array)
 
 
-def _format(name, path, writers):
-    """The name of Pillow's format for the suffix of path, one that these writers know."""
+def _save(who, path, image, writers, **options):
+    """Write an image in the format of path's suffix, one that these writers of Pillow's know."""
     suffix = os.path.splitext(path)[1].lower()
     kind = Image.registered_extensions().get(suffix)
     if kind not in writers:
-        raise ValueError(f"{name}: cannot write {str(path)!r}: no picture format has the suffix "
-                         f"{suffix!r}; use {'.gif' if name == 'save_gif' else '.png'}")
-    return kind
+        raise ValueError(f"{who}: cannot write {str(path)!r}: no picture format has the suffix "
+                         f"{suffix!r}; use {'.gif' if who == 'save_gif' else '.png'}")
+    write_atomically(path, lambda file: image.save(file, kind, **options))
 
 
 def losses(log):
@@ -151,28 +123,25 @@ def losses(log):
     ones their running mean. Raises ValueError if there is nothing to draw.
     """
     if not isinstance(log, dict):
-        keys = sorted(set().union(*log))
-        log = {key: [row.get(key) for row in log] for key in keys}
+        log = {key: [row.get(key) for row in log] for key in set().union(*log)}
     if not {"step", "d_loss", "g_loss"} <= log.keys() or len(log["step"]) == 0:
         raise ValueError("losses: log needs rows with step, d_loss and g_loss, "
                          f"got the columns {sorted(log)}")
-    wanted = ("step", "d_loss", "g_loss", "d_real", "d_fake")
-    log = {key: np.array(log[key], float) for key in wanted if key in log}      # None becomes NaN
-
-    scores = "d_real" in log and "d_fake" in log
-    figure = Figure(figsize=(8, 6 if scores else 3.4), dpi=120, layout="constrained")
-    panels = figure.subplots(2 if scores else 1, sharex=True, squeeze=False)[:, 0]
-    _curve(panels[0], log["step"], log["d_loss"], BLUE, "discriminator")
-    _curve(panels[0], log["step"], log["g_loss"], ORANGE, "generator")
-    _tidy(panels[0], "loss")
-    if scores:
-        cannot_tell = dict(color=GREY, linewidth=1, linestyle=(0, (4, 4)))
-        panels[1].axhline(0.5, **cannot_tell)
-        _curve(panels[1], log["step"], log["d_real"], BLUE, "on real samples")
-        _curve(panels[1], log["step"], log["d_fake"], ORANGE, "on generated samples")
-        panels[1].set_ylim(-0.02, 1.02)
-        _tidy(panels[1], "discriminator's score")
-    panels[-1].set_xlabel("step", color=INK)
+    panels = [("loss", {"d_loss": "discriminator", "g_loss": "generator"})]
+    if "d_real" in log and "d_fake" in log:
+        panels.append(("discriminator's score",
+                       {"d_real": "on real samples", "d_fake": "on generated samples"}))
+    figure = Figure(figsize=(8, 0.8 + 2.6 * len(panels)), dpi=120, layout="constrained")
+    every = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
+    for axes, (title, curves) in zip(every, panels, strict=True):
+        for color, (key, label) in zip((BLUE, ORANGE), curves.items(), strict=True):
+            values = np.array(log[key], float)                      # None becomes NaN
+            _curve(axes, np.array(log["step"], float), values, color, label)
+        _tidy(axes, title)
+    if len(panels) == 2:                                            # 0.5: D cannot tell them apart
+        every[1].axhline(0.5, color=GREY, linewidth=1, linestyle=(0, (4, 4)), zorder=1)
+        every[1].set_ylim(-0.02, 1.02)
+    every[-1].set_xlabel("step", color=INK)
     return _render(figure)
 
 
@@ -212,29 +181,31 @@ def _render(figure):
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()             # (H, W, 4) → (H, W, 3)
 
 
-def density(fake, real, field=None, extent=None, grads=None, title="", middle=None):
-    """Generated points (N, 2) over real ones (M, 2): uint8 (640, 640, 3).
+def density(fake, real, field=None, extent=None, grads=None, title=""):
+    """Generated points (N, D) over real ones (M, D): uint8 (640, 640, 3).
 
-    field: a function from points (K, 2) to (K,), D's probabilities or scores, drawn as background:
-    blue where it says real, orange where generated, a line where it equals middle. middle: unless
-    given, 0.5 if all values lie in [0, 1], else their median, as the zero of a critic means
-    nothing. grads: (points, vectors), drawn as arrows, the longest at a fixed length. extent: half
-    the width of the picture, by default such that the real points fit. Points (N, D) with another D
-    are drawn by `marginals`.
+    Of more than two features the first two are drawn. A single feature x is drawn against the share
+    of points below x. extent: half the width of the picture, unless the real points are to fit.
+    field, for D = 2: a function from points (K, 2) to (K,), D's probabilities or scores, drawn as
+    background: blue where it says real, orange where generated, a line where it equals 0.5, or the
+    median of scores, as the zero of a critic means nothing. grads: (points, vectors), drawn as
+    arrows, the longest at a fixed length.
     """
-    fake, real = _points(fake, real)
-    if real.shape[1] != 2:
-        return marginals(fake, real, title)
-    real, fake = real[:2000], fake[:2000]                   # more would only hide each other
-    if extent is None:
-        extent = 1.25 * float(np.abs(real).max()) or 1.0
+    fake, real = np.asarray(fake), np.asarray(real)
+    if fake.ndim != 2 or real.ndim != 2 or fake.shape[1] != real.shape[1] or 0 in real.shape:
+        raise ValueError("density: expected generated points (N, D) and real points (M, D) with "
+                         f"M > 0, got {fake.shape} and {real.shape}")
+    features = real.shape[1]
+    real, fake = real[:2000, :2], fake[:2000, :2]           # more would only hide each other
+    extent = extent or 1.25 * float(np.abs(real).max()) or 1.0
+    if features == 1:
+        real, fake = (np.column_stack([np.sort(x[:, 0]), np.linspace(-0.8, 0.8, len(x)) * extent])
+                      for x in (real, fake))
     figure = Figure(figsize=(6.4, 6.4), dpi=100)
-    axes = figure.add_axes((0, 0, 1, 1))
+    axes = figure.add_axes((0, 0, 1, 1), frameon=False)
     axes.set(xlim=(-extent, extent), ylim=(-extent, extent), xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    if field is not None:
-        _background(axes, field, extent, middle)
+    if field is not None and features == 2:
+        _background(axes, field, extent)
     for points, size, style in ((real, 3, dict(color=GREY, alpha=0.6, label="real")),
                                 (fake, 5, dict(color=ORANGE, alpha=0.7, label="generated"))):
         axes.plot(*points.T, ".", markersize=size, markeredgewidth=0, **style)
@@ -250,50 +221,16 @@ def density(fake, real, field=None, extent=None, grads=None, title="", middle=No
     return _render(figure)
 
 
-def _background(axes, field, extent, middle):
+def _background(axes, field, extent):
     """The field's values as colours, on 129 × 129 points of the picture."""
     ticks = np.linspace(-extent, extent, 129)
     points = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)        # (129·129, 2)
     values = np.asarray(field(points.astype(np.float32))).reshape(129, 129)
-    probabilities = values.min() >= 0 and values.max() <= 1
-    if middle is None:
-        middle = 0.5 if probabilities else float(np.median(values))
-    reach = 0.5 if probabilities else max(float(np.abs(values - middle).max()), 1e-12)
+    middle, reach = 0.5, 0.5
+    if not (values.min() >= 0 and values.max() <= 1):       # no probabilities but scores
+        middle = float(np.median(values))
+        reach = max(float(np.abs(values - middle).max()), 1e-12)
     axes.imshow(values, FIELD, vmin=middle - reach, vmax=middle + reach, interpolation="bilinear",
                 origin="lower", extent=(-extent, extent, -extent, extent))
     if values.min() < middle < values.max():
         axes.contour(ticks, ticks, values, [middle], colors=BLUE, linewidths=1.2)
-
-
-def marginals(fake, real, title=""):
-    """Histograms of each feature, generated (N, D) over real ones (M, D): uint8 (640, 640, 3).
-
-    Only the first nine features are drawn. Generated values beyond the range of the real ones are
-    left out, so a curve that encloses less area than the grey one has lost them there.
-    """
-    fake, real = _points(fake, real)
-    count = min(9, real.shape[1])
-    side = math.ceil(math.sqrt(count))
-    figure = Figure(figsize=(6.4, 6.4), dpi=100)
-    figure.subplots_adjust(left=0.03, right=0.97, bottom=0.03, top=0.92)
-    figure.text(0.03, 0.97, title, va="top", color=INK, fontsize=14)
-    panels = figure.subplots(side, side, squeeze=False).ravel()
-    for k, axes in enumerate(panels):
-        axes.set_axis_off()
-        if k < count:
-            edges = np.histogram_bin_edges(real[:, k], 40)
-            for points, style in ((real, dict(color=GREY, alpha=0.4, fill=True, label="real")),
-                                  (fake, dict(color=ORANGE, linewidth=1.6, label="generated"))):
-                shown = np.histogram(points[:, k], edges)[0] / max(1, len(points))
-                axes.stairs(shown, edges, **style)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="upper right", ncols=2, frameon=False,
-                  labelcolor=INK)
-    return _render(figure)
-
-
-def _points(fake, real):
-    fake, real = np.asarray(fake), np.asarray(real)
-    if fake.ndim != 2 or real.ndim != 2 or fake.shape[1] != real.shape[1] or 0 in real.shape:
-        raise ValueError("density: expected generated points (N, D) and real points (M, D) with "
-                         f"M > 0, got {fake.shape} and {real.shape}")
-    return fake, real

