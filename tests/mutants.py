@@ -653,7 +653,7 @@ def by_hand():
              "isinstance(a, Tensor) and not any(a is b for b in self.args[:i])"),
             (Op, "__call__", "records under no_grad", "if _recording.get():", "if True:"),
             (Op, "__call__", "never records", "if _recording.get():", "if False:"),
-            (Op, "__call__", "constants are taken as they are", "if len(tensors) < len(args):", "if False:"),
+            (Op, "__call__", "constants are taken as they are", "if constants:", "if False:"),
             (Op, "_with_constants", "constants are not copied", "else a.copy()", "else a"),
             (Op, "_with_constants", "constants keep their type", "a.astype(dtype) if numbers else a.copy()", "a.copy()"),
             (Op, "differentiable", "every argument has a rule", "self.rules[i] is not None", "True"),
