@@ -11,10 +11,10 @@ ROOT = Path(__file__).parent.parent
 START, END = "<!-- map: python benchmarks/map.py -->\n", "<!-- end of map -->\n"
 CHAPTERS = {
     "The book: what is computed. Print it, and read it in this order.":
-        "autograd tape elementwise shapes reductions products ops module nn optim losses models "
-        "train windows conv pooling gradcheck diagnosis",
+        "autograd tape elementwise shapes reductions products ops module nn norms optim losses "
+        "models train windows conv pooling gradcheck diagnosis",
     "The engine rooms: the same numbers, faster. Nothing in the book imports them.":
-        "cpu gpu shortcuts",
+        "shortcuts cpu cpu_conv gpu",
     "Around the book.":
         "backend randomness recipes",
 }

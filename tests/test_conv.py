@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from table import draw, trilinear
 
-from tinygan import conv, cpu
+from tinygan import conv, cpu_conv
 from tinygan.autograd import Tensor, grad
 from tinygan.backend import to_device, to_host
 
@@ -51,7 +51,7 @@ def test_both_ways_to_the_transposed_convolution_are_the_formula(setting, n, c, 
     w, g = draw((*kernel, c, o), seed=1), draw((n, *shape, o), seed=2)
     _, expected, _ = trilinear(np.zeros((n, *size, c)), w, g, **how)
     for few in (True, False):
-        with mock.patch.object(cpu, "_sub_pixels_pay", lambda *a, few=few, **k: few):
+        with mock.patch.object(cpu_conv, "_sub_pixels_pay", lambda *a, few=few, **k: few):
             y = conv.conv2d_transpose(g, w, size=size, **how)
         np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12, err_msg=f"sub-pixels: {few}")
 
@@ -59,11 +59,11 @@ def test_both_ways_to_the_transposed_convolution_are_the_formula(setting, n, c, 
 def test_sub_pixels_are_taken_where_they_cost_few_products():
     """A DCGAN's middle layers: yes. Wide and tiny features, a single channel, dilation: no."""
     how = dict(stride=2, padding=1, dilation=1)
-    assert cpu._sub_pixels_pay((64, 7, 7, 128), (4, 4, 64, 128), (14, 14), **how)
-    assert cpu._sub_pixels_pay((32, 16, 16, 64), (3, 3, 64, 64), (16, 16), stride=1, padding=1, dilation=1)
-    assert not cpu._sub_pixels_pay((32, 4, 4, 512), (4, 4, 256, 512), (8, 8), **how)
-    assert not cpu._sub_pixels_pay((64, 14, 14, 64), (4, 4, 1, 64), (28, 28), **how)
-    assert not cpu._sub_pixels_pay((64, 14, 14, 64), (4, 4, 32, 64), (31, 31), **{**how, "dilation": 2})
+    assert cpu_conv._sub_pixels_pay((64, 7, 7, 128), (4, 4, 64, 128), (14, 14), **how)
+    assert cpu_conv._sub_pixels_pay((32, 16, 16, 64), (3, 3, 64, 64), (16, 16), stride=1, padding=1, dilation=1)
+    assert not cpu_conv._sub_pixels_pay((32, 4, 4, 512), (4, 4, 256, 512), (8, 8), **how)
+    assert not cpu_conv._sub_pixels_pay((64, 14, 14, 64), (4, 4, 1, 64), (28, 28), **how)
+    assert not cpu_conv._sub_pixels_pay((64, 14, 14, 64), (4, 4, 32, 64), (31, 31), **{**how, "dilation": 2})
 
 
 @given(settings())

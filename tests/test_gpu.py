@@ -658,7 +658,7 @@ def test_the_book_knows_neither_cupy_nor_the_engine_rooms():
     assert files_that(fetches_cupy) == {"backend.py"}
     assert files_that(names_cupy) == {"backend.py", "gpu.py", "shortcuts.py"}
     assert files_that(lambda source: imported(source) & {"cpu", "gpu"}) == {"__init__.py", "gpu.py"}
-    others = {"backend.py", "gpu.py", "cpu.py", "shortcuts.py"}
+    others = {"backend.py", "gpu.py", "cpu.py", "cpu_conv.py", "shortcuts.py"}
     assert files_that(lambda source: "shortcut(" in source) <= others | {"optim.py"}, "optim.py: the class method"
 
 
