@@ -54,7 +54,7 @@ def look(s, i, gradient, h, expected, got):
     hint = factor or ("the formula of the rule; a transposed, shifted or swapped term changes "
                       "single entries")
     if not factor and len({v.shape for v in s.first.variables}) > 1:
-        hint = f"broadcasting, if this passes when all arguments have one shape; else {hint}"
+        hint += "; or broadcasting, if this passes when all arguments have one shape"
     return rule + hint
 
 
