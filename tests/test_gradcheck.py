@@ -343,6 +343,24 @@ def test_what_a_rule_raises_is_shown_and_the_rule_named(order):
     assert "the rule of cube for x" in error.look
 
 
+def test_a_share_of_the_wrong_shape_is_named():
+    """The engine fails on it, outside of the rule; the rule is named all the same."""
+    bad = cube(lambda g, y, x: (3 * g * x * x)[:, :2])
+    assert "the rule of cube for x, which raises" in failure(lambda x: ops.exp(bad(x)), X).look
+
+
+def test_a_reading_that_no_order_needs_is_not_asked_for():
+    """A rule that works on arrays alone is right to first order."""
+    only_arrays = cube(lambda g, y, x: 3 * g * np.frexp(x)[0] * 2.0 ** np.frexp(x)[1] * x)
+    check(only_arrays, X, order=1)
+    assert "read with Tensors" in failure(only_arrays, X).look
+
+
+def test_what_f_depends_on_may_have_names():
+    w = Tensor(X)
+    assert ("scale", 2) in check(lambda x: ops.tanh(x) * w, X, wrt={"scale": w}).errors
+
+
 def test_lists_are_arguments():
     assert check(ops.tanh, [0.5, 1.0]).errors == check(ops.tanh, np.array([0.5, 1.0])).errors
     assert {n for n, _ in check(lambda xs: xs[0] * xs[1], [X, Tensor(X + 1)]).errors} == {

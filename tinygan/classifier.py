@@ -39,12 +39,11 @@ def train_classifier(images, labels, epochs=2, seed=0, batch_size=100, device="c
     test set. Draws from generators of its own, made from `seed`.
     """
     images, labels = np.asarray(images), np.asarray(labels)
-    if images.shape[1:] != (28, 28, 1) or labels.shape != images.shape[:1]:
-        raise ValueError("train_classifier: expected images (N, 28, 28, 1) and labels (N,), "
-                         f"got {images.shape} and {labels.shape}")
-    if len(images) < batch_size:
-        raise ValueError(f"train_classifier: batch_size {batch_size} is more than the "
-                         f"{len(images)} images")
+    if images.shape[1:] != (28, 28, 1) or labels.shape != images.shape[:1] \
+            or len(images) < batch_size:
+        raise ValueError("train_classifier: expected images (N, 28, 28, 1) and labels (N,), no "
+                         f"fewer than batch_size={batch_size}, got {images.shape} and "
+                         f"{labels.shape}")
     with Randomness(seed) as randomness:
         module = digit_classifier(deep).to(device)
         optimizer = Adam(module.parameters(), lr=2e-3)
@@ -123,18 +122,17 @@ def _softmax(logits):
 
 
 class Shares(NamedTuple):
-    """The share of samples with a clear class, that of the rarest class, and each class's, (K,)."""
+    """What `class_shares` counts: shares of all samples."""
 
-    confident: float
-    smallest: float
-    classes: np.ndarray
+    confident: float            # have a clear class
+    smallest: float             # have the rarest class
+    classes: np.ndarray         # (K,): have class k
 
 
 def class_shares(labels, confidence, classes=10, least=0.9):
     """Sum up what `classify` returned, as `Shares`: clear means a confidence ≥ least.
 
-    The classes' shares are of all samples. Compare with the same figures for real images: they
-    are not 1 and 1/K either.
+    Compare with the same figures for real images: they are not 1 and 1/K either.
     """
     labels, confidence = np.asarray(labels), np.asarray(confidence)
     if len(labels) == 0 or labels.shape != confidence.shape:

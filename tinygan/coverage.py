@@ -50,12 +50,10 @@ def mode_coverage(samples, mixture, radius_sigmas=3.0, least=0.01):
     radius, σ √(1 − (r²/2) e^(−r²/2) / (1 − e^(−r²/2))).
     """
     samples = np.asarray(samples, dtype=np.float64)
-    if samples.ndim != 2 or samples.shape[1] != 2 or len(samples) == 0:
-        raise ValueError(f"mode_coverage: samples must have shape (N, 2) with N > 0, "
-                         f"got {samples.shape}")
-    if not np.isfinite(samples).all() or not mixture.std > 0:
-        raise ValueError("mode_coverage: needs finite samples and a mixture with std > 0, "
-                         f"got std {mixture.std}")
+    if samples.ndim != 2 or samples.shape[1] != 2 or not len(samples) \
+            or not np.isfinite(samples).all() or not mixture.std > 0:
+        raise ValueError("mode_coverage: expected finite samples of shape (N, 2) with N > 0, and a "
+                         f"mixture with std > 0, got {samples.shape} and std {mixture.std}")
     k, inside = len(mixture.centers), ceiling(radius_sigmas)
     nearest, on = _nearest(samples, mixture, radius_sigmas)                         # (N,), (N,)
     counts = np.bincount(nearest[on], minlength=k)                                  # (K,)
