@@ -15,7 +15,10 @@ import numpy as np
 from tinygan import classifier, data
 
 
-def main(path=Path(classifier.__file__).with_name("classifier.npz"), epochs=5):
+FILE = Path(classifier.__file__).with_name("classifier.npz")
+
+
+def main(path=FILE, epochs=5):
     """Train, measure and save."""
     train, test = data.mnist("train"), data.mnist("test")
     module = classifier.train_classifier(train.x[10_000:], train.labels[10_000:], epochs, deep=True)
