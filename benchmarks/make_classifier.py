@@ -14,7 +14,6 @@ import numpy as np
 
 from tinygan import classifier, data
 
-
 FILE = Path(classifier.__file__).with_name("classifier.npz")
 
 
