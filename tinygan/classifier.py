@@ -1,9 +1,9 @@
 """A small classifier of 28×28 digits: what it reads in an image, and what it sees on the way.
 
 Digits have no known density, but a network that is right 99 times in 100 can read them. `judge()`
-is one that comes with the package. tinygan trained it itself (make_classifier.py) on MNIST's
-training images 10,000 to 59,999: none of the bundled digits, and none of the held-out images that
-come with it.
+is one that comes with the package. tinygan trained it itself (benchmarks/make_classifier.py) on
+MNIST's training images 10,000 to 59,999: none of the bundled digits, and none of the held-out
+images that come with it.
 """
 
 from pathlib import Path
@@ -29,8 +29,7 @@ def digit_classifier(deep=False):
     return Sequential(
         Conv2d(1, 16, 5, padding=2), MaxPool2d(2), ReLU(),                         # (N, 14, 14, 16)
         Conv2d(16, 32, 5, padding=2), MaxPool2d(2), ReLU(), *third,                # (N, 7, 7, 32)
-        Flatten(), Linear(inputs, hidden), ReLU(), Dropout(0.5),
-        Linear(hidden, 10))
+        Flatten(), Linear(inputs, hidden), ReLU(), Dropout(0.5), Linear(hidden, 10))
 
 
 def train_classifier(images, labels, epochs=2, seed=0, batch_size=100, device="cpu", deep=False):
@@ -40,12 +39,11 @@ def train_classifier(images, labels, epochs=2, seed=0, batch_size=100, device="c
     test set. Draws from generators of its own, made from `seed`.
     """
     images, labels = np.asarray(images), np.asarray(labels)
-    if images.shape[1:] != (28, 28, 1) or labels.shape != images.shape[:1]:
-        raise ValueError("train_classifier: expected images (N, 28, 28, 1) and labels (N,), "
-                         f"got {images.shape} and {labels.shape}")
-    if len(images) < batch_size:
-        raise ValueError(f"train_classifier: batch_size {batch_size} is more than the "
-                         f"{len(images)} images")
+    if images.shape[1:] != (28, 28, 1) or labels.shape != images.shape[:1] \
+            or len(images) < batch_size:
+        raise ValueError("train_classifier: expected images (N, 28, 28, 1) and labels (N,), no "
+                         f"fewer than batch_size={batch_size}, got {images.shape} and "
+                         f"{labels.shape}")
     with Randomness(seed) as randomness:
         module = digit_classifier(deep).to(device)
         optimizer = Adam(module.parameters(), lr=2e-3)
@@ -77,11 +75,10 @@ def judge():
     """
     with np.load(Path(__file__).with_name("classifier.npz"), allow_pickle=False) as file:
         with Randomness(0):
-            module = digit_classifier(deep=True)
+            module = digit_classifier(deep=True).eval()
         module.load_state_dict({name: file[name] for name in module.state_dict()})
         images = file["images"][..., None].astype(np.float32) / 127.5 - 1
-        labels, accuracy = file["labels"].astype(np.int64), float(file["accuracy"])
-    return Judge(module.eval(), images, labels, accuracy)
+        return Judge(module, images, file["labels"].astype(np.int64), float(file["accuracy"]))
 
 
 def read(module, images, batch_size=500):
@@ -89,15 +86,9 @@ def read(module, images, batch_size=500):
 
     Features (N, F) are what its last layer gets, probabilities (N, K) the softmax of its logits.
     """
-    *layers, last = [layer for _, layer in module.children()]
-
-    def both(x):
-        for layer in layers:
-            x = layer(x)
-        return x, last(x)
-    seen, logits = zip(*_in_batches(module, both, images, batch_size), strict=True)
-    seen = np.concatenate(seen)
-    return seen.reshape(len(seen), -1), _softmax(np.concatenate(logits))
+    seen = _outputs(module[:-1], images, batch_size, module)
+    probabilities = _softmax(_outputs(module[-1], seen, batch_size, module))
+    return seen.reshape(len(seen), -1), probabilities
 
 
 def features(module, images, batch_size=500):
@@ -110,26 +101,19 @@ def classify(module, images, batch_size=500):
 
     The confidence is the largest probability, float64 in [1/K, 1].
     """
-    p = _softmax(np.concatenate([y for y, in _in_batches(
-        module, lambda x: (module(x),), images, batch_size)]))                      # (N, K)
+    p = _softmax(_outputs(module, images, batch_size, module))                      # (N, K)
     return p.argmax(axis=1), p.max(axis=1)
 
 
-def _in_batches(module, f, images, batch_size):
-    """The tuples f(batch) of all batches, float64 on the host; the module in evaluation mode."""
-    if len(images) == 0:
-        raise ValueError(f"classifier: expected N > 0 images, got {np.shape(images)}")
+def _outputs(layers, inputs, batch_size, module):
+    """What layers of a module in evaluation mode make of inputs (N, ...): float64 on the host."""
+    if len(inputs) == 0:
+        raise ValueError(f"classifier: expected N > 0 images, got {np.shape(inputs)}")
     device = device_of(module.parameters()[0].data)
-    modes = [(m, m.training) for m in module.modules()]
-    module.eval()
-    try:
-        with no_grad():
-            parts = [f(to_device(np.asarray(images[i:i + batch_size]), device))
-                     for i in range(0, len(images), batch_size)]
-    finally:                                        # every part has a mode of its own
-        for m, training in modes:
-            m.training = training
-    return [tuple(np.asarray(to_host(data_of(y)), np.float64) for y in part) for part in parts]
+    with module.evaluating(), no_grad():
+        parts = [layers(to_device(np.asarray(inputs[i:i + batch_size]), device))
+                 for i in range(0, len(inputs), batch_size)]
+    return np.concatenate([np.asarray(to_host(data_of(y)), np.float64) for y in parts])
 
 
 def _softmax(logits):
@@ -138,18 +122,17 @@ def _softmax(logits):
 
 
 class Shares(NamedTuple):
-    """The share of samples with a clear class, that of the rarest class, and each class's, (K,)."""
+    """What `class_shares` counts: shares of all samples."""
 
-    confident: float
-    smallest: float
-    classes: np.ndarray
+    confident: float            # have a clear class
+    smallest: float             # have the rarest class
+    classes: np.ndarray         # (K,): have class k
 
 
 def class_shares(labels, confidence, classes=10, least=0.9):
     """Sum up what `classify` returned, as `Shares`: clear means a confidence ≥ least.
 
-    The classes' shares are of all samples. Compare with the same figures for real images: they
-    are not 1 and 1/K either.
+    Compare with the same figures for real images: they are not 1 and 1/K either.
     """
     labels, confidence = np.asarray(labels), np.asarray(confidence)
     if len(labels) == 0 or labels.shape != confidence.shape:

@@ -15,18 +15,16 @@ from .randomness import Randomness
 
 
 class Coverage(NamedTuple):
-    """What `mode_coverage` counts, by the formulas there.
+    """What `mode_coverage` counts. Perfect are tv 0, std_ratio 1, reverse_kl 0.
 
     high_quality is at best `ceiling`, and `uniform` for noise over the square around the mixture.
-    Perfect are tv 0 (of at most 1), std_ratio 1 (NaN if no mode holds two samples), reverse_kl 0
-    (of log K).
     """
 
     modes: int
     high_quality: float
-    tv: float
-    std_ratio: float
-    reverse_kl: float
+    tv: float                   # at most 1
+    std_ratio: float            # NaN if no mode holds two samples
+    reverse_kl: float           # at most log K
     ceiling: float
     uniform: float
 
@@ -52,12 +50,10 @@ def mode_coverage(samples, mixture, radius_sigmas=3.0, least=0.01):
     radius, σ √(1 − (r²/2) e^(−r²/2) / (1 − e^(−r²/2))).
     """
     samples = np.asarray(samples, dtype=np.float64)
-    if samples.ndim != 2 or samples.shape[1] != 2 or len(samples) == 0:
-        raise ValueError("mode_coverage: samples must have shape (N, 2) with N > 0, "
-                         f"got {samples.shape}")
-    if not np.isfinite(samples).all() or not mixture.std > 0:
-        raise ValueError("mode_coverage: needs finite samples and a mixture with std > 0, "
-                         f"got std {mixture.std}")
+    if samples.ndim != 2 or samples.shape[1] != 2 or not len(samples) \
+            or not np.isfinite(samples).all() or not mixture.std > 0:
+        raise ValueError("mode_coverage: expected finite samples of shape (N, 2) with N > 0, and a "
+                         f"mixture with std > 0, got {samples.shape} and std {mixture.std}")
     k, inside = len(mixture.centers), ceiling(radius_sigmas)
     nearest, on = _nearest(samples, mixture, radius_sigmas)                         # (N,), (N,)
     counts = np.bincount(nearest[on], minlength=k)                                  # (K,)
@@ -65,11 +61,9 @@ def mode_coverage(samples, mixture, radius_sigmas=3.0, least=0.01):
     modes = int(((counts > 0) & (shares >= least)).sum())
     tv = (np.abs(shares - 1 / k).sum() + 1 - shares.sum()) / 2
 
-    squares, freedom = 0.0, 0
-    for i in np.flatnonzero(counts > 1):
-        group = samples[on & (nearest == i)]
-        squares += ((group - group.mean(axis=0)) ** 2).sum()
-        freedom += 2 * (len(group) - 1)
+    groups = [samples[on & (nearest == i)] for i in np.flatnonzero(counts > 1)]
+    squares = sum(((group - group.mean(axis=0)) ** 2).sum() for group in groups)
+    freedom = sum(2 * (len(group) - 1) for group in groups)
     true = mixture.std * math.sqrt(1 - radius_sigmas ** 2 / 2 * (1 - inside) / inside)
     noise = uniform_noise(mixture, 10_000, Randomness(0).rng("noise"))
     return Coverage(modes, float(shares.sum()), float(tv),

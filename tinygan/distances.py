@@ -67,10 +67,8 @@ def precision_recall(real, fake, k=3):
     figures together. Source: Kynkäänniemi et al. 2019, "Improved precision and recall metric for
     assessing generative models", eq. 1 and 2.
     """
-    real, fake = _pair("precision_recall", real, fake, least=k + 1)
-    d = pairwise(real, fake)                                                       # (N, M)
-    return (float((d <= _radii(real, k)[:, None]).any(axis=0).mean()),
-            float((d <= _radii(fake, k)).any(axis=1).mean()))
+    return tuple(float(_inside("precision_recall", a, b, k).any(axis=0).mean())
+                 for a, b in ((real, fake), (fake, real)))
 
 
 def density_coverage(real, fake, k=5):
@@ -80,9 +78,16 @@ def density_coverage(real, fake, k=5):
     average, by k (≥ 0, 1 for equal distributions); coverage the share of balls that hold a fake
     (0 to 1). Source: Naeem et al. 2020, "Reliable fidelity and diversity metrics", section 3.
     """
-    real, fake = _pair("density_coverage", real, fake, least=k + 1)
-    inside = pairwise(real, fake) <= _radii(real, k)[:, None]                      # (N, M)
+    inside = _inside("density_coverage", real, fake, k)
     return float(inside.sum(axis=0).mean() / k), float(inside.any(axis=1).mean())
+
+
+def _inside(who, centers, x, k):
+    """Which samples x (M) lie in the balls around the centers (N): a mask (N, M)."""
+    centers, x = _pair(who, centers, x, least=k + 1)
+    d = pairwise(centers, centers)
+    np.fill_diagonal(d, math.inf)
+    return pairwise(centers, x) <= np.partition(d, k - 1, axis=1)[:, k - 1:k]
 
 
 def pairwise(a, b):
@@ -90,13 +95,6 @@ def pairwise(a, b):
     a, b = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (a, b))
     squares = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * (a @ b.T)
     return np.sqrt(np.maximum(squares, 0))
-
-
-def _radii(x, k):
-    """The distance of each sample to its k-th nearest neighbour among the others."""
-    d = pairwise(x, x)
-    np.fill_diagonal(d, math.inf)
-    return np.partition(d, k - 1, axis=1)[:, k - 1]
 
 
 def _pair(who, a, b, least):
@@ -119,9 +117,8 @@ def ms_ssim(a, b, value_range=2.0):
     + k₂) / (σ_a² + σ_b² + k₂) and luminance l = (2 μ_a μ_b + k₁) / (μ_a² + μ_b² + k₁), averaged
     over 11×11 Gaussian windows of deviation 1.5; a negative average counts as 0. Each scale
     halves the image; as many of the five as fit are used (for 28×28 two), their weights made to
-    sum to 1. value_range: the span of the pixels. Sources: Wang et al. 2003, "Multiscale
-    structural similarity", eq. 7; as a measure of diversity Odena et al. 2017, "AC-GAN", section
-    4.2.
+    sum to 1. value_range: the span of the pixels. Sources: Wang et al. 2003, "Multiscale structural
+    similarity", eq. 7; for diversity Odena et al. 2017, "AC-GAN", section 4.2.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 4 or a.shape != b.shape or min(a.shape[1:3]) < 11:

@@ -32,6 +32,8 @@ First order finds rules whose numbers are wrong.
 Each returns a Report, or raises GradientError, which says where to look first (diagnosis.py).
 """
 
+import copy
+import functools
 import math
 
 import numpy as np
@@ -39,41 +41,53 @@ import numpy as np
 from . import diagnosis
 from .autograd import Tensor, data_of, grad
 from .backend import device_of, to_device
+from .diagnosis import close, flat, host, named
 from .randomness import Randomness, current
-from .tracing import cancelled, close, host, overwriter, same, tensor_names
 
-OVERWRITTEN = "arrays to stay as they are", "other numbers in one", math.inf
 STENCIL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
 
 
 class GradientError(AssertionError):
     """A gradient that is wrong, or that cannot be checked.
 
-    Attributes: `argument` and `order` of the derivative, what was `expected` and what was `got`
-    (numbers, or words where no number came), the relative `error`, and where to `look` first.
+    Attributes: `argument` and `order` of the derivative, where to `look` first, what was `expected`
+    and what was `got` (None where there is no number), and the relative `error`.
     """
 
-    def __init__(self, argument, order, expected, got, error, look):
-        self.argument, self.order, self.expected, self.got = argument, order, expected, got
-        self.error, self.look = error, look
-        if not isinstance(expected, str):
-            expected = f"{expected:.10g} (finite difference)"
-            got = f"{got:.10g}, relative error {error:.2g}"
-        super().__init__(f"derivative of order {order} with respect to {argument}: "
-                         f"expected {expected}, got {got}.\n  Look first at: {look}")
+    def __init__(self, argument, order, look, expected=None, got=None, error=math.inf):
+        super().__init__(argument, order, look, expected, got, error)
+        self.argument, self.order, self.look = argument, order, look
+        self.expected, self.got, self.error = expected, got, error
+
+    def __str__(self):
+        numbers = "expected a gradient to compare, got none" if self.got is None else (
+            f"expected {self.expected:.10g} (finite difference), got {self.got:.10g}, "
+            f"relative error {self.error:.2g}")
+        return (f"derivative of order {self.order} with respect to {self.argument}: {numbers}.\n"
+                f"  Look first at: {self.look}")
 
 
 class Report:
-    """What was checked: the number of `checks`; the worst of each in `errors[argument, order]`."""
+    """What was checked: the number of `checks`; the worst of each in `errors[argument, order]`.
 
-    def __init__(self):
+    It also has the settings of the check and its random numbers.
+    """
+
+    def __init__(self, tolerance, step, seed):
+        self.tolerance, self.step = tolerance, step
+        self.rng = Randomness(seed).rng("check")
         self.checks, self.errors = 0, {}
+
+    worst = property(lambda self: max(self.errors.values(), default=0.0))
 
     def add(self, argument, order, error):
         self.checks += 1
         self.errors[argument, order] = max(float(error), self.errors.get((argument, order), 0.0))
 
-    worst = property(lambda self: max(self.errors.values(), default=0.0))
+    def random(self, like):
+        """An array like another, of random signs and sizes between ½ and 1."""
+        draw = self.rng.choice([-1.0, 1.0], like.shape) * self.rng.uniform(0.5, 1.0, like.shape)
+        return to_device(np.asarray(draw), device_of(data_of(like)))
 
     def __repr__(self):
         rows = [f"{argument:<24} order {order}   worst relative error {e:.1e}"
@@ -86,24 +100,25 @@ def check(f, *args, wrt=(), order=2, tolerance=1e-7, step=1e-3, seed=0, jacobian
 
     f: any function of arrays or Tensors that returns a Tensor, or several. args: floating-point
     arrays, Tensors and lists of numbers with a decimal point are checked, as float64; anything else
-    is passed on as it is. wrt: further Tensors that f uses, such as a network's parameters (float64
-    during the check, put back after it). jacobian: compare every entry of J, too. names: what
+    is passed on as it is. wrt: further Tensors that f uses, such as a network's parameters, in a
+    list or in a dict by name (float64 during the check, put back after it). jacobian: compare
+    along every single axis at first order, too, which checks J column by column. names: what
     messages call the checked arguments and `wrt`. tinygan's random generators are rewound before
     every evaluation, so f may draw from `rng`. What f itself raises is raised as it is. A point
     within 2 `step` of a kink cannot be checked.
     """
-    inputs, wrt = [_tensors(a) for a in args], [wrt] if isinstance(wrt, Tensor) else list(wrt)
-    named = tensor_names(f, inputs)
-    leaves = [t for _, t in named] + wrt
-    names = list(names or [n for n, _ in named]
-                 + [getattr(t, "name", "") or f"wrt[{i}]" for i, t in enumerate(wrt)])
-    if not leaves or len(names) != len(leaves) or not all(isinstance(t, Tensor) for t in wrt):
+    inputs, wrt = [_tensors(a) for a in args], [wrt] if isinstance(wrt, Tensor) else wrt
+    wrt = list(wrt.items() if isinstance(wrt, dict) else
+               [(getattr(t, "name", "") or f"wrt[{i}]", t) for i, t in enumerate(wrt)])
+    found = [(name, a) for name, a in named(f, inputs) if isinstance(a, Tensor)] + wrt
+    leaves, names = [t for _, t in found], list(names or [name for name, _ in found])
+    if not leaves or len(names) != len(leaves) or not all(isinstance(t, Tensor) for t in leaves):
         raise TypeError("check: expected floating-point arrays to differentiate by (or Tensors in "
                         f"wrt=) and a name for each, got {len(leaves)} and the names {names}; "
                         "integers are passed on as they are, so write [0., 1.] for [0, 1]")
-    randomness, before = current().copy(), [t.data for t in wrt]
+    randomness, before = current().copy(), [(t, t.data) for _, t in wrt]
 
-    def values(record=False):
+    def values(record):
         with randomness.copy():                     # the same random numbers in every evaluation
             y = f(*inputs)
         y = list(y) if isinstance(y, (tuple, list)) else [y]
@@ -111,238 +126,140 @@ def check(f, *args, wrt=(), order=2, tolerance=1e-7, step=1e-3, seed=0, jacobian
             raise TypeError(f"check: f must return a Tensor, or several, got {y!r:.60}; "
                             "a number taken out of a Tensor has no gradient")
         return y
-    how = _How(tolerance, step, Randomness(seed).rng("check"), Report())
     try:
-        for t in wrt:
-            t.data = _float64(t)
-        return _check_orders(values, leaves, names, order, jacobian, how)
+        for t, data in before:
+            t.data = data.astype(np.float64)
+        return _check_orders(values, leaves, names, order, jacobian, Report(tolerance, step, seed))
     finally:
-        for t, data in zip(wrt, before, strict=True):
+        for t, data in before:
             t.data = data
 
 
 def check_module(module, *inputs, **options):
     """`check` of a layer or network with respect to its inputs and all its parameters.
 
-    Its state, such as BatchNorm's running averages, is float64 during the check, and the same
-    before every evaluation. Afterwards, also after an error, every attribute is what it was.
+    Every evaluation runs a deep copy, which shares the parameters, and in which state such as
+    BatchNorm's running averages is float64. So it is the same each time, and the module keeps its
+    state.
     """
-    parameters = module.named_parameters()
-    before = [(vars(m), dict(vars(m))) for m in module.modules()]
+    shared = {id(p): p for p in module.parameters()}
+    start = copy.deepcopy(module, dict(shared))
+    for _, owner, attribute in start.entries():
+        state = getattr(owner, attribute)
+        if not isinstance(state, Tensor) and state.dtype.kind == "f":
+            setattr(owner, attribute, state.astype(np.float64))
 
+    @functools.wraps(module.forward)                # for the names of its arguments
     def forward(*xs):
-        _set_attributes(before, lambda v: _copied(v, list(parameters.values())))
-        return module(*xs)
-    names = [name for name, _ in tensor_names(module.forward, [_tensors(x) for x in inputs])]
-    options = {"wrt": parameters.values(), "names": [*names, *parameters], **options}
+        return copy.deepcopy(start, dict(shared))(*xs)
     try:
-        return check(forward, *inputs, **options)
+        return check(forward, *inputs, **{"wrt": module.named_parameters(), **options})
     except GradientError as e:
-        moved = any(_is_state(v) and not same(now.get(name), v)
-                    for now, values in before for name, v in values.items())
-        raise diagnosis.of_module(e, moved) from e.__cause__
-    finally:
-        _set_attributes(before, lambda v: v)
-
-
-class _How:
-    """The settings of a check, its random numbers and its report."""
-
-    def __init__(self, tolerance, step, rng, report):
-        self.tolerance, self.step, self.rng, self.report = tolerance, step, rng, report
-
-    def random(self, like):
-        """An array like another, of random signs and sizes between ½ and 1."""
-        draw = self.rng.choice([-1.0, 1.0], like.shape) * self.rng.uniform(0.5, 1.0, like.shape)
-        return to_device(np.asarray(draw), device_of(data_of(like)))
+        if diagnosis.CUT in e.look and module.training and module.buffers():
+            e.look += diagnosis.STATE
+        raise
 
 
 class WeightedSum:
     """S = ⟨v, f⟩ of a function f of some variables: one number, and its gradient.
 
     f is called as f(record) and returns a list: of Tensors that can be differentiated if `record`
-    is true, else of Tensors or arrays. The `weights` are the random v. `inner` is the sum whose
-    gradient f is, None at first order. `size` is how large the terms have been.
+    is true, else of Tensors or arrays. `start` are its values at the point, and the `weights` are
+    the random v. `inner` is the sum whose gradient f is (None at first order), `first` the sum at
+    first order. `size` is how large the terms of S are, or a thousandth of those of `inner`.
     """
 
     def __init__(self, f, variables, names, how, inner=None):
         self.f, self.variables, self.names, self.how, self.inner = f, variables, names, how, inner
-        self.order, self.size = (inner.order + 1, inner.size) if inner else (1, 0.0)
+        self.first, self.order = (inner.first, inner.order + 1) if inner else (self, 1)
         values = f(False)
-        self.start = [np.array(host(y)) for y in values]        # to see later if f still gives them
+        self.start = [np.array(host(y)) for y in values]
         self.weights = [Tensor(how.random(y)) for y in values]
+        size = np.abs(flat(self.weights) * flat(self.start)).sum()
+        self.size = max(size, 1e-3 * inner.size) if inner else size
 
     def gradient(self, record=False):
         """∇S by every variable, from `grad`: arrays, or with `record` Tensors."""
-        s, values = 0.0, self.f(True)
-        for y, v in zip(values, self.weights, strict=True):
-            s = s + (y * v).sum()
-        for x in self.variables:
-            s = s + (x * 0.0).sum()                 # what f does not use has the gradient 0
-        try:
-            return grad(s, self.variables, create_graph=record)
-        except Exception as e:                      # whatever a rule does wrong
-            raise diagnosis.of_exception(e, self, values, record) from e
+        s = sum((y * v).sum() for y, v in zip(self.f(True), self.weights, strict=True))
+        return grad(s, self.variables, create_graph=record, zeros=True)
 
-    def value(self, x, t, h):
-        """S where x is moved by t h, and the sum of the sizes of its terms."""
-        centre = x.data
-        x.data = centre + t * h
-        try:
-            terms = [host(y) * host(v) for y, v in zip(self.f(False), self.weights, strict=True)]
-        except Exception as e:
-            e.add_note(f"(raised where gradcheck evaluates f, a distance of {t:g} from the point)")
-            raise
-        finally:
-            x.data = centre
-        return math.fsum(a.sum() for a in terms), math.fsum(np.abs(a).sum() for a in terms)
+    def slopes(self, x, h, step, stencil=STENCIL):
+        """The difference quotient of every value of f along h in x, in one flat array."""
+        total, centre = 0.0, x.data
+        for i, c in stencil:
+            x.data = centre + i * step * h
+            try:
+                total = total + c / step * flat(self.f(False))
+            finally:
+                x.data = centre
+        return total
 
-    def compare(self, x, gradient, h, step):
+    def compare(self, x, gradient, h):
         """(expected, got, relative error) of the slope of S along h in x."""
-        values = [self.value(x, i * step, h) for i, _ in STENCIL]
-        expected = sum(c * s for (_, c), (s, _) in zip(STENCIL, values, strict=True)) / step
+        expected = float(flat(self.weights) @ self.slopes(x, h, self.how.step))
         got = float((host(gradient) * host(h)).sum())
-        size = max(s for _, s in values)
-        self.size = max(size, self.size)
-        # Where S cancels (the two sizes), its rounding is no mistake of the rule.
-        scale = max(abs(expected), float(np.linalg.norm(host(gradient))), 1e-4 * size,
-                    1e-7 * self.size, 1e-300)
+        # Where S cancels, the rounding of its terms is no mistake of the rule.
+        scale = max(abs(expected), float(np.linalg.norm(host(gradient))), 1e-4 * self.size, 1e-300)
         error = abs(got - expected) / scale
         return expected, got, error if math.isfinite(error) else math.inf
+
+    def check_repeats(self):
+        """f gives what it gave at first."""
+        if not all(close(a, b) for a, b in zip(self.f(False), self.start, strict=True)):
+            raise GradientError("all arguments", self.order, diagnosis.RANDOM)
 
 
 def _check_orders(values, leaves, names, order, jacobian, how):
     """Check f, then its gradient as a function of x and v, then the gradient of that."""
-    before = [np.array(host(x)) for x in leaves]
-    s = first = WeightedSum(values, leaves, names, how)
-    _check_tape(values())
-    for x, name, data in zip(leaves, names, before, strict=True):
-        if not same(x, data):
-            raise GradientError(name, 1, *OVERWRITTEN, "f, which writes into its argument")
-    _check_repeats(first)
+    s, seen = WeightedSum(values, leaves, names, how), set()
     for n in range(1, order + 1):
         if n == 2:
-            _check_readings(first)
-            _check_tape(first.gradient(record=True))
+            _check_readings(s)
         if n > 1:
-            cotangents = ["the cotangent"] * len(first.weights)
-            s = WeightedSum(s.gradient, leaves + first.weights, names + cotangents, how, inner=s)
-        for x, gradient, name in zip(s.variables, s.gradient(), s.names, strict=True):
-            h = how.random(x)
-            expected, got, error = s.compare(x, gradient, h, how.step)
-            if not error <= how.tolerance:
-                look = diagnosis.look(s, x, gradient, h, expected, got)
-                raise GradientError(name, n, expected, got, error, look)
-            how.report.add(name, n, error)
-        if n == 1 and jacobian:
-            _check_jacobian(first)
-    _check_repeats(first)
-    return how.report
-
-
-def _check_tape(results):
-    """No op on the way to these results, and no rule, writes into an array that it was given."""
-    found = overwriter(results)
-    if found:
-        t, name, what = found
-        raise GradientError(name, 1, *OVERWRITTEN, f"{t.op.name}, which writes into {what} in its "
-                            f"forward pass or in its rule for {name}; make a new array instead "
-                            "(not g *= 2 but g * 2)")
-
-
-def _check_repeats(s):
-    """f gives what it gave at first."""
-    if not all(close(a, b) for a, b in zip(s.f(False), s.start, strict=True)):
-        raise GradientError("all arguments", s.order, "the same result from the same arguments",
-                            "another one at a later call", math.inf, diagnosis.RANDOM)
+            cotangents = ["the cotangent"] * len(s.first.weights)
+            s = WeightedSum(s.gradient, leaves + s.first.weights, names + cotangents, how, inner=s)
+        for t in diagnosis.distinct(diagnosis.made(s.f(True)), seen):
+            diagnosis.try_alone(t, how.random(t).astype(t.dtype), record=n < order)
+        for i, gradient in enumerate(s.gradient()):
+            for h in [how.random(gradient), *_axes(gradient) * (jacobian and n == 1)]:
+                expected, got, error = s.compare(s.variables[i], gradient, h)
+                if not error <= how.tolerance:
+                    look = diagnosis.look(s, i, gradient, h, expected, got)
+                    raise GradientError(s.names[i], n, look, expected, got, error)
+                how.add(s.names[i], n, error)
+    s.first.check_repeats()
+    return how
 
 
 def _check_readings(s):
     """The plain and the recorded backward pass compute the same numbers."""
-    pairs = [(host(plain), recorded) for plain, recorded in
-             zip(s.gradient(), s.gradient(record=True), strict=True)]
-    largest = max(np.abs(plain).max(initial=0.0) for plain, _ in pairs)
-    for name, (plain, recorded) in zip(s.names, pairs, strict=True):
-        off = np.abs(plain - host(recorded)).max(initial=0.0)
-        scale = max(np.abs(host(recorded)).max(initial=0.0), 1e-4 * largest, 1e-300)
-        if not off <= 1e-12 * scale:
-            scale = max(scale, cancelled(recorded, s.how.random(recorded)))
-        if not off <= 1e-12 * scale:
-            _check_repeats(s)
-            raise GradientError(
-                name, 1, float(host(recorded).sum()), float(plain.sum()), off / scale,
-                "the two readings, which differ (here the sums of the recorded and the plain "
-                "gradient): a shortcut, or a rule that asks for types")
-        s.how.report.add(name, "1, both readings", off / scale)
+    for name, a, b in zip(s.names, s.gradient(), s.gradient(record=True), strict=True):
+        a, b = host(a), host(b)
+        scale = max(np.abs(b).max(initial=0.0), 1e-3 * s.size, 1e-300)
+        error = np.abs(a - b).max(initial=0.0) / scale
+        if not error <= 1e-10:
+            s.check_repeats()
+            raise GradientError(name, 1, "the two readings, which differ (here the sums of the "
+                                "recorded and the plain gradient): a shortcut, or a rule that asks "
+                                "for types", float(b.sum()), float(a.sum()), error)
+        s.how.add(name, "1, both readings", error)
 
 
-def _check_jacobian(s):
-    """Every entry of ∂yᵢ/∂xⱼ: rows by `grad`, columns by the stencil."""
-    def unit(like, i):
-        return to_device(np.eye(1, like.size, i).reshape(like.shape), device_of(data_of(like)))
-    y, step = s.f(), s.how.step
-    size = max((np.abs(host(a)).max(initial=0.0) for a in y), default=0.0)
-    for name, x in zip(s.names, s.variables, strict=True):
-        got, expected = np.zeros((2, sum(a.size for a in y), x.size))       # (outputs, inputs)
-        for row, (k, i) in enumerate((k, i) for k, a in enumerate(y) for i in range(a.size)):
-            entry = (s.f()[k] * unit(y[k], i)).sum() + (x * 0.0).sum()
-            got[row] = host(grad(entry, x)).ravel()
-        centre = x.data
-        for j in range(x.size):
-            for i, c in STENCIL:
-                x.data = centre + (i * step) * unit(x, j)
-                expected[:, j] += c / step * np.concatenate([host(a).ravel() for a in s.f()])
-        x.data = centre
-        if got.size:
-            error = np.abs(got - expected) / max(np.abs(expected).max(), 1e-4 * size, 1e-300)
-            i, j = np.unravel_index(np.argmax(error), error.shape)
-            if not error[i, j] <= s.how.tolerance:
-                raise GradientError(name, 1, expected[i, j], got[i, j], error[i, j], "the entry "
-                                    f"for output {i} and input {j}, counted through all axes")
-            s.how.report.add(name, "1, every entry", error[i, j])
-
-
-# ------------------------------------------------------------------ arguments and attributes
+def _axes(like):
+    """The directions along which a single entry changes."""
+    return [to_device(np.eye(1, like.size, j).reshape(like.shape), device_of(like))
+            for j in range(like.size)]
 
 
 def _tensors(a):
-    """A float64 Tensor for an array or a list of floating-point numbers; anything else as it is."""
+    """A float64 Tensor for floating-point numbers, also in a list; anything else as it is."""
+    numbers = a
     if isinstance(a, (list, tuple)):
-        if any(isinstance(b, Tensor) or getattr(b, "ndim", 0) for b in a):
+        if not a or any(isinstance(b, Tensor) or getattr(b, "ndim", 0) for b in a):
             return [_tensors(b) for b in a]
         try:
             numbers = np.asarray(a)
-        except (TypeError, ValueError):             # no rectangle of numbers
+        except ValueError:                          # no rectangle of numbers
             return a
-        return Tensor(_float64(numbers)) if numbers.dtype.kind == "f" and numbers.size else a
-    is_float = isinstance(a, Tensor) or getattr(getattr(a, "dtype", None), "kind", "") == "f"
-    return Tensor(_float64(a)) if is_float else a
-
-
-def _float64(x):
-    """A copy of an array or of a Tensor's, as float64."""
-    return data_of(x).astype(np.float64)
-
-
-def _set_attributes(before, change):
-    """Give every module the attributes it had, each after `change`."""
-    for attributes, values in before:
-        attributes.clear()
-        attributes.update({name: change(v) for name, v in values.items()})
-
-
-def _copied(v, parameters):
-    """A copy of an attribute: floating-point state as float64; parameters and parts themselves."""
-    if type(v) in (list, tuple):
-        return type(v)(_copied(a, parameters) for a in v)
-    if type(v) is dict:
-        return {k: _copied(a, parameters) for k, a in v.items()}
-    if not _is_state(v) or any(v is p for p in parameters):
-        return v
-    copy = _float64(v) if v.dtype.kind == "f" else v.copy()
-    return Tensor(copy) if isinstance(v, Tensor) else copy
-
-
-def _is_state(v):
-    """Whether an attribute is a Tensor or an array."""
-    return isinstance(v, Tensor) or hasattr(v, "dtype") and hasattr(v, "__setitem__")
+    is_float = getattr(getattr(numbers, "dtype", None), "kind", "") == "f"
+    return Tensor(data_of(numbers).astype(np.float64)) if is_float else a

@@ -8,44 +8,41 @@ their figure is what a perfect generator would reach. All of it is found under t
 - classifier.py: a network that reads digits
 - distances.py: images by their features or pixels
 
-`evaluate_points` and `evaluate_digits` ask everything at once, and `table` prints their answer.
+`evaluate_points` and `evaluate_digits` ask everything at once, and `table` prints their answer:
+{figure: {column: (mean, deviation)}} over random halves of the samples. The deviation over halves
+of a set is the standard error of an average over the whole set.
 """
 
 import numpy as np
 
-from . import classifier, coverage, data, distances
+from . import data, distances
 from .classifier import *  # noqa: F403  (metrics is the public name of all three)
+from .classifier import class_shares, judge, read
 from .coverage import *  # noqa: F403
+from .coverage import mode_coverage, sliced_wasserstein, uniform_noise
 from .distances import *  # noqa: F403
+from .distances import pairwise
 from .randomness import Randomness
 
 
 def evaluate_points(samples, mixture, least=0.01, resamples=10, seed=0):
-    """All figures of samples (N, 2), beside those of a perfect sampler and of uniform noise.
-
-    Returns {figure: {column: (mean, deviation)}} over random halves of the samples; the other two
-    columns are drawn anew each time, as many points. The deviation over halves of a set is the
-    standard error of an average over the whole set.
-    """
+    """All figures of samples (N, 2), beside those of a perfect sampler and of uniform noise."""
     samples, rng = np.asarray(samples, np.float64), Randomness(seed).rng("evaluate")
     n, rows = max(len(samples) // 2, 1), []
+
+    def figures(x, fresh):
+        c = mode_coverage(x, mixture, least=least)
+        return {f"modes with {least:.0%} of the samples": c.modes,
+                "modes with one sample": mode_coverage(x, mixture, least=0.0).modes,
+                "share on a mode": c.high_quality, "total variation": c.tv,
+                "reverse KL": c.reverse_kl, "width of the modes": c.std_ratio,
+                "sliced Wasserstein distance": sliced_wasserstein(x, fresh)}
     for _ in range(resamples):
-        fresh, sides = mixture.sample(n, rng), {
-            "samples": samples[rng.permutation(len(samples))[:n]],
-            "perfect sampler": mixture.sample(n, rng),
-            "uniform noise": coverage.uniform_noise(mixture, n, rng)}
-        rows.append({name: _point_figures(x, mixture, least, fresh) for name, x in sides.items()})
+        fresh = mixture.sample(n, rng)
+        rows.append({"samples": figures(samples[rng.permutation(len(samples))[:n]], fresh),
+                     "perfect sampler": figures(mixture.sample(n, rng), fresh),
+                     "uniform noise": figures(uniform_noise(mixture, n, rng), fresh)})
     return _summary(rows)
-
-
-def _point_figures(samples, mixture, least, fresh):
-    """Every figure of one side; fresh: true samples for the distance."""
-    c = coverage.mode_coverage(samples, mixture, least=least)
-    return {f"modes with {least:.0%} of the samples": c.modes,
-            "modes with one sample": coverage.mode_coverage(samples, mixture, least=0.0).modes,
-            "share on a mode": c.high_quality, "total variation": c.tv, "reverse KL": c.reverse_kl,
-            "width of the modes": c.std_ratio,
-            "sliced Wasserstein distance": coverage.sliced_wasserstein(samples, fresh)}
 
 
 def evaluate_digits(images, labels=None, train=None, real=None, module=None, resamples=10, seed=0):
@@ -55,12 +52,10 @@ def evaluate_digits(images, labels=None, train=None, real=None, module=None, res
     trained on (the bundled digits). real: (images, labels) that neither it nor the judge was
     trained on (2,000 of MNIST's test set). module: the judge (`judge().module`).
 
-    Returns {figure: {column: (mean, deviation)}}. Each resample splits the real images into halves:
-    n images to compare with, and as many that stand in for a perfect generator. n generated images
-    meet the same half. The deviation over halves of a set is the standard error of an average over
-    the whole set.
+    Each resample splits the real images into halves: n images to compare with, and as many that
+    stand in for a perfect generator. n generated images meet the same half.
     """
-    ours, images = classifier.judge(), np.asarray(images)
+    ours, images = judge(), np.asarray(images)
     module, train = module or ours.module, data.digits().x if train is None else np.asarray(train)
     held_images, held_labels = real or (ours.images, ours.labels)
     n = min(len(images), len(held_images), 5000) // 2
@@ -71,8 +66,8 @@ def evaluate_digits(images, labels=None, train=None, real=None, module=None, res
                          f"{images.shape}, {np.shape(labels)} and {train.shape}")
 
     def side(x, wanted):
-        seen, p = classifier.read(module, x)
-        nearest = [distances.pairwise(x, train[i:i + 2000]).min(axis=1)
+        seen, p = read(module, x)
+        nearest = [pairwise(x, train[i:i + 2000]).min(axis=1)
                    for i in range(0, len(train), 2000)]         # in parts, which saves memory
         known = {"images": x, "features": seen, "p": p, "to train": np.min(nearest, axis=0)}
         return known if labels is None else {**known, "labels": np.asarray(wanted)}
@@ -90,11 +85,11 @@ def evaluate_digits(images, labels=None, train=None, real=None, module=None, res
 
 def _figures(s, unseen, seen, rng):
     """Every figure of one side, given real images it has not seen, and as many it may have seen."""
-    images, read_as = s["images"], s["p"].argmax(axis=1)
-    shares = classifier.class_shares(read_as, s["p"].max(axis=1), s["p"].shape[1])
-    precision, recall = distances.precision_recall(unseen["features"], s["features"])
-    density, covered = distances.density_coverage(unseen["features"], s["features"])
-    near, far = (distances.pairwise(images, real).min(axis=1) for real in (seen, unseen["images"]))
+    images, read_as, pair = s["images"], s["p"].argmax(axis=1), (unseen["features"], s["features"])
+    shares = class_shares(read_as, s["p"].max(axis=1), s["p"].shape[1])
+    precision, recall = distances.precision_recall(*pair)
+    density, covered = distances.density_coverage(*pair)
+    near, far = (pairwise(images, real).min(axis=1) for real in (seen, unseen["images"]))
     # Random pairs that read alike: neighbours in a random order, sorted by what is read in them.
     order = rng.permutation(len(images))
     order = order[np.argsort(read_as[order], kind="stable")]
@@ -106,8 +101,8 @@ def _figures(s, unseen, seen, rng):
         "read with confidence 0.9": shares.confident, **obeyed,
         "rarest digit": shares.smallest,
         "total variation of digits": np.abs(shares.classes - 1 / len(shares.classes)).sum() / 2,
-        "classifier Fréchet distance": distances.frechet(s["features"], unseen["features"]),
-        "kernel distance": distances.kernel_distance(s["features"], unseen["features"]),
+        "classifier Fréchet distance": distances.frechet(*pair),
+        "kernel distance": distances.kernel_distance(*pair),
         "inception-style score": distances.inception_score(s["p"]),
         "precision": precision, "recall": recall, "density": density, "coverage": covered,
         "MS-SSIM within a digit": similar.mean() if len(similar) else np.nan,
@@ -118,19 +113,17 @@ def _figures(s, unseen, seen, rng):
 
 def _summary(rows):
     """{figure: {column: (mean, deviation)}} of [{column: {figure: value}}]."""
-    columns = list(rows[0])
-    values = {figure: {c: np.array([row[c][figure] for row in rows], np.float64) for c in columns}
-              for figure in rows[0][columns[0]]}
-    freedom = int(len(rows) > 1)
-    return {figure: {c: (float(v.mean()), float(v.std(ddof=freedom))) for c, v in of.items()}
-            for figure, of in values.items()}
+    def of(column, figure):
+        v = np.array([row[column][figure] for row in rows], np.float64)
+        return float(v.mean()), float(v.std(ddof=int(len(v) > 1)))
+    figures = next(iter(rows[0].values()))
+    return {figure: {column: of(column, figure) for column in rows[0]} for figure in figures}
 
 
 def table(figures):
     """What `evaluate_points` or `evaluate_digits` returned, as lines of text: mean ± deviation."""
-    rows = [["", *next(iter(figures.values()))]]
-    rows += [[figure, *(f"{mean:.4g} ± {deviation:.2g}" for mean, deviation in of.values())]
-             for figure, of in figures.items()]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip()
-                     for row in rows)
+    lines = [f"{'':<30}" + "".join(f"{name:<20}" for name in next(iter(figures.values())))]
+    lines += [f"{figure:<30}" + "".join(f"{f'{mean:.4g} ± {deviation:.2g}':<20}"
+                                        for mean, deviation in columns.values())
+              for figure, columns in figures.items()]
+    return "\n".join(line.rstrip() for line in lines)

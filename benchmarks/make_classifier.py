@@ -1,6 +1,6 @@
-"""Makes classifier.npz, the classifier of digits that comes with the package.
+"""Makes tinygan/classifier.npz, the classifier of digits that comes with the package.
 
-    TINYGAN_DATA=DIR python -m tinygan.make_classifier     # DIR/mnist holds MNIST's files
+    TINYGAN_DATA=DIR python benchmarks/make_classifier.py      # DIR/mnist holds MNIST's files
 
 It is trained on MNIST's training images 10,000 to 59,999. The first 10,000 are the bundled
 digits, on which GANs train; the test set is held out. The file holds the weights as float16,
@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from . import classifier, data
+from tinygan import classifier, data
+
+FILE = Path(classifier.__file__).with_name("classifier.npz")
 
 
-def main(path=None, epochs=5):
-    path = Path(path or Path(__file__).with_name("classifier.npz"))
+def main(path=FILE, epochs=5):
+    """Train, measure and save."""
     train, test = data.mnist("train"), data.mnist("test")
     module = classifier.train_classifier(train.x[10_000:], train.labels[10_000:], epochs, deep=True)
     weights = {name: v.astype(np.float16) for name, v in module.state_dict().items()}
