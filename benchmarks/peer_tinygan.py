@@ -1,14 +1,18 @@
 """The workloads in tinygan: `GAN.step`, the very code that `tinygan train` runs."""
 
+import os
 import resource
 import sys
 
 import numpy as np
 from workloads import BETAS, LR
 
-from tinygan import models
+from tinygan import cpu, models
 from tinygan.backend import to_device
 from tinygan.train import GAN, wgan_gp
+
+if os.environ.get("TINYGAN_KEEP_MEMORY") != "0":
+    cpu.keep_freed_memory()                         # as the command does
 
 
 def make(w, device="cpu"):

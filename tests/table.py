@@ -237,6 +237,9 @@ for sizes, axis in [([(2, 3), (1, 3)], 0), ([(2, 3), (2, 1), (2, 2)], 1), ([(2, 
         np.array([row for x in xs for row in np.moveaxis(x, axis, 0)]).reshape(
             (-1, *np.moveaxis(xs[0], axis, 0).shape[1:])), 0, axis), *xs, axis=axis)
 add("concatenate", ops.concatenate, lambda a, b: np.array([*a, *b]), draw((2, 3)), draw((1, 3), seed=1))
+for parts in ([(2, 3), (1, 3)], [(2,), (3, 2), ()], [(2, 2), (0, 3), (3, 1)]):
+    add("concatenate", ops.concatenate, lambda *xs, axis: np.array([v for x in xs for v in np.ravel(x)]),
+        *[draw(s, seed=i) for i, s in enumerate(parts)], axis=None)
 ROWS["concatenate"].append(Case("concatenate", lambda x: ops.concatenate(x, x), lambda x: np.array([*x, *x]),
                                 (draw((2, 3)),),
                                 "the same tensor twice"))
@@ -266,6 +269,11 @@ for shape, axis in [((2, 3), 0), ((2, 3), 1), ((2, 3, 2), -2), ((4,), 0), ((0, 3
         np.array([np.moveaxis(x, axis, 0)[:i + 1].sum(0)
                   for i in range(x.shape[axis])]).reshape(np.moveaxis(x, axis, 0).shape), 0, axis),
         draw(shape), axis=axis)
+for shape in [(2, 3), (3,), (), (2, 1, 2), (0, 3)]:
+    add("cumsum", ops.cumsum, lambda x: np.array([sum(np.ravel(x)[:i + 1]) for i in range(x.size)]), draw(shape))
+    add("flip", ops.flip, lambda x: np.ravel(x)[::-1].reshape(x.shape), draw(shape))
+for shape, widths in [((2, 3), 1), ((2, 3), (1, 2)), ((2, 3), ((1, 2),)), ((3,), 2), ((0, 2), 1)]:
+    add("pad", ops.pad, lambda x, widths: _pad(x, np.broadcast_to(widths, (x.ndim, 2)).tolist()), draw(shape), widths=widths)
 for index in (np.array([0, 2, 2]), np.array([[1, 1], [0, 3]]), np.array([], dtype=int), np.array(3)):
     add("embedding", ops.embedding, lambda w, i: np.eye(4)[i] @ w, draw((4, 3)), index)
 
@@ -399,6 +407,9 @@ CONVOLUTIONS = [
     (1, (5, 5), 1, 1, (1, 2), dict(stride=3)),
     (0, (4, 4), 2, 3, (3, 3), dict(padding=1)),
     (1, (8, 7), 1, 1, (3, 3), dict(stride=2, padding=2, dilation=2)),
+    # enough channels for rows instead of planes: with and without sub-pixels
+    (2, (4, 5), 5, 2, (2, 2), dict(dilation=2)), (1, (4, 4), 4, 2, (4, 4), dict(stride=2, padding=1)),
+    (2, (3, 3), 4, 1, (3, 2), dict(padding=(2, 1), dilation=(1, 2))),
 ]
 
 
@@ -571,8 +582,11 @@ def host(x):
 
 def tensors(case, device, dtype=np.float64, layout=lambda a: a):
     """The case's arguments with a Tensor for every floating-point array, and the list of these Tensors."""
-    args = [Tensor(to_device(layout(a.astype(dtype)), device)) if is_float(a) else
-            to_device(a, device) if isinstance(a, np.ndarray) else a for a in case.args]
+    def leaf(a):
+        t = Tensor(to_device(a.astype(dtype), device))
+        t.data = to_device(layout(a.astype(dtype)), device)         # taken as it lies in memory, where Tensor(...) copies
+        return t
+    args = [leaf(a) if is_float(a) else to_device(a, device) if isinstance(a, np.ndarray) else a for a in case.args]
     return args, [a for a in args if isinstance(a, Tensor)]
 
 

@@ -301,7 +301,7 @@ def test_a_random_function_is_called_that(f):
     assert "not deterministic" in failure(f, X).look
 
 
-@pytest.mark.parametrize("change", range(1, 20))
+@pytest.mark.parametrize("change", range(1, 21))
 def test_a_function_that_changes_from_call_to_call_is_called_that(change):
     """Whenever during the check the change comes."""
     calls = []

@@ -306,3 +306,27 @@ def test_zero_to_a_power_is_as_its_docstring_says():
     with np.errstate(all="ignore"):
         g = grad(ops.pow(0.0, p).sum(), p)
     assert np.isnan(g[0]) and g[1] == 0 and g[2] == 0
+
+
+def test_the_statistics_of_ops_normalize_are_the_mean_and_variance_with_the_axes_kept(device):
+    for shape in [(4, 3), (2, 3, 2, 2), (5, 1)]:
+        axis = tuple(range(len(shape) - 1))
+        a, found = np.arange(float(np.prod(shape))).reshape(shape) ** 1.5, []
+        ops.normalize(at(a, device), at(np.full(shape[-1], 2.0), device), at(np.zeros(shape[-1]), device), axis=axis, statistics=found)
+        for got, expected in zip(found, (a.mean(axis, keepdims=True), a.var(axis, keepdims=True)), strict=True):
+            np.testing.assert_allclose(host(got), expected, rtol=1e-12)
+
+
+def test_float32_outliers_in_ops_normalize_cost_no_digits():
+    """The sums are taken of deviations: 1e5 among 2,000 numbers, in the first place and in another, on a mean of 100."""
+    for place in (0, 777):
+        a = (np.cos(np.arange(6000.0)).reshape(2000, 3) + 100).astype(np.float32)
+        a[place, 1] = 1e5
+        exact = a.astype(np.float64)
+        expected = (exact - exact.mean(0)) / np.sqrt(exact.var(0) + 1e-5)
+        got = host(ops.normalize(at(a, "cpu", np.float32), 1.0, 0.0, axis=(0,)))
+        assert np.abs(got - expected).max() < 4e-6 * np.abs(expected).max()
+
+
+def test_slopes_of_ops_leaky_relu_have_a_default_of_a_fifth():
+    equal(ops.leaky_relu(at([-1.0, 5.0], "cpu")), [-0.2, 5.0])

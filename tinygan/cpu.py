@@ -30,12 +30,11 @@ def keep_freed_memory():
     """Ask glibc to keep freed arrays in the process instead of handing their pages back.
 
     A training step frees and allocates the same sizes over and over, and every fresh page costs a
-    fault: a chain of products of (64, 14, 14, 64) arrays takes four to five times as long without
-    this (benchmarks/tricks.py). The price is that the process keeps its peak memory until it ends;
-    TINYGAN_KEEP_MEMORY=0 leaves glibc as it is. Elsewhere than on glibc this does nothing.
+    fault: a chain of products of (64, 14, 14, 64) arrays takes four times as long without this, a
+    training step of large convolutions about 5 % longer (benchmarks/tricks.py). The price is that
+    the process keeps its peak memory until it ends. So the `tinygan` command calls this, and
+    importing tinygan does not, unless TINYGAN_KEEP_MEMORY=1. Elsewhere than on glibc it does nothing.
     """
-    if os.environ.get("TINYGAN_KEEP_MEMORY", "1") == "0":
-        return
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
@@ -46,7 +45,8 @@ def keep_freed_memory():
     mallopt(arena_max, 1)
 
 
-keep_freed_memory()
+if os.environ.get("TINYGAN_KEEP_MEMORY") == "1":
+    keep_freed_memory()
 
 
 # -------------------------------------------------------------------------- sums and activations
