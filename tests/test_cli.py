@@ -494,12 +494,12 @@ def test_a_damaged_run_is_one_line_and_exit_status_2(tinygan, digits_run, comman
     if contents is not None:
         with open(path, "wb") as file:
             file.write(contents)
-    status, out, err = tinygan(*command, digits_run)
-    assert one_line(err) and digits_run in err
     if (name, contents) == ("weights.npz", None) and "--resume" in command:
-        assert status == 0 and "it starts from the beginning" in err
+        with pytest.warns(UserWarning, match="run holds no checkpoint: it starts from the beginning"):
+            assert tinygan(*command, digits_run)[0] == 0
     else:
-        assert (status, out) == (2, "")
+        status, out, err = tinygan(*command, digits_run)
+        assert (status, out) == (2, "") and one_line(err) and digits_run in err
 
 
 def test_weights_of_another_run_are_refused_with_their_name(tinygan, cheap, digits_run):

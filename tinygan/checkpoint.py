@@ -20,9 +20,9 @@ from .files import require_regular, write_atomically
 __all__ = ["CheckpointError", "headers", "load", "restore", "save", "write_atomically"]
 
 FORMAT = "tinygan 2"
-MEMBERS = 4000              # of one file
+MEMBERS = 2000              # of one file
 DIRECTORY = 1 << 20         # bytes of the list of members
-HEADER = 500                # bytes of a .npy header
+HEADER = 200                # bytes of a .npy header
 TEXT = 1 << 23              # bytes of a text
 COUNT = 10 ** 12            # what no count of steps reaches
 

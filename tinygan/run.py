@@ -21,6 +21,7 @@ not; only the seconds differ.
 import contextlib
 import dataclasses
 import io
+import itertools
 import json
 import os
 import re
@@ -286,12 +287,10 @@ class Run:
         Raises `FolderLost`."""
         lost, place = self.folder, self.place
         self.lock.release()
-        for n in range(1, 100):
-            with contextlib.suppress(FileExistsError):
-                self.place = place if n == 1 else f"{place}-{n}"
-                os.makedirs(self.place)
-                break
-        self.folder = lost if n == 1 else self.place
+        beside = (f"{place}-{n}" for n in itertools.count(2))
+        self.place = next(p for p in itertools.chain([place], beside) if not os.path.lexists(p))
+        self.folder = lost if self.place == place else self.place
+        os.makedirs(self.place)
         self.lock = files.Lock(self.place)
         self.lock.take()
         self.newest = self.framed = None
@@ -316,7 +315,8 @@ class Run:
             checkpoint.save(self.path("frames.npz"), {"frames": frames}, {})
             self.framed = max(self.frames)
         if self.config.keep > 1 and self.newest not in (None, self.gan.steps):
-            os.replace(self.path("weights.npz"), self.path(f"weights-{self.newest}.npz"))
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(self.path("weights.npz"), self.path(f"weights-{self.newest}.npz"))
         try:
             checkpoint.save(self.path("weights.npz"), self.gan.state_dict(),
                             {"log": self.log, "seconds": self.seconds})
