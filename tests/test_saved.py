@@ -222,6 +222,35 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_this_is_said(kept):
         assert file["game/steps"] == 4, "the damaged file did not take its place"
 
 
+def test_a_kill_while_the_older_checkpoint_takes_its_name_costs_nothing(done, tmp_path, monkeypatch):
+    """There is no weights.npz at that moment: the run goes on from the older one, and ends with the same weights."""
+    whole = Run.resume(done.folder, steps=9, keep=3)
+    whole.train(io.StringIO())
+    part = Run.start(Config(**OPTIONS), str(tmp_path / "part"))
+    part.train(io.StringIO())
+    original = checkpoint.save
+
+    def killed(path, parts, info):
+        if path.endswith("weights.npz"):
+            raise KeyboardInterrupt
+        original(path, parts, info)
+
+    again = Run.resume(part.folder, steps=9, keep=3)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "save", killed)
+        again.train(io.StringIO())
+    assert saved.checkpoints(part.place) == ["weights-4.npz"]
+    assert generator_of(part.folder)[0].steps == 4
+    again = Run.resume(part.folder)
+    again.train(io.StringIO())
+    for name in ("weights.npz", "weights-4.npz"):
+        found, expected = (checkpoint.load(run.path(name))[0] for run in (again, whole))
+        assert found.keys() == expected.keys()
+        for part, state in expected.items():
+            for key, a in state.items():
+                np.testing.assert_array_equal(found[part][key], a)
+
+
 # ---- an older format --------------------------------------------------------------------------------------
 
 def test_a_checkpoint_of_the_format_before_this_says_what_to_do(done):
