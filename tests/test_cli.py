@@ -220,11 +220,11 @@ def test_a_signal_before_the_training_is_one_line(tinygan, monkeypatch):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_keep_keeps_checkpoints_and_the_best(tinygan, cheap, monkeypatch):
+def test_keep_keeps_checkpoints(tinygan, cheap, monkeypatch):
     monkeypatch.setattr("tinygan.run.PERIOD", -1)
     assert tinygan("train", "--data", "ring", *TINY, "--steps", 5, "--keep", 3, "--out", "run")[0] == 0
     assert {n for n in os.listdir("run") if n.endswith(".npz")} == {
-        "weights.npz", "weights-4.npz", "weights-3.npz", "best.npz", "frames.npz"}
+        "weights.npz", "weights-4.npz", "weights-3.npz", "frames.npz"}
     with open("run/config.json") as file:
         assert json.load(file)["keep"] == 3
     assert tinygan("train", "--data", "ring", *TINY, "--force", "--out", "run")[0] == 0
@@ -412,19 +412,19 @@ def test_help_of_train_shows_every_default(tinygan):
     (["train", "--data", "ring", "--model", "conv"], "conv needs images, but ring is made of 2-D points"),
     (["train", "--model", "big"], "--model: invalid choice: 'big'"),
     (["train", "--loss", "gan"], "--loss: invalid choice: 'gan'"),
-    (["train", "--steps", "0"], "--steps: expected an integer >= 1 and <= 1000000000, got '0'"),
-    (["train", "--steps", "1.5"], "--steps: expected an integer >= 1 and <= 1000000000, got '1.5'"),
-    (["train", "--steps", "many"], "--steps: expected an integer >= 1 and <= 1000000000, got 'many'"),
-    (["train", "--batch-size", "1"], "--batch-size: expected an integer >= 2"),
+    (["train", "--steps", "0"], "steps: expected an integer from 1 to 1000000000, got 0"),
+    (["train", "--steps", "1.5"], "--steps: invalid int value: '1.5'"),
+    (["train", "--steps", "many"], "--steps: invalid int value: 'many'"),
+    (["train", "--batch-size", "1"], "batch_size: expected an integer from 2"),
     (["train", "--batch-size", "101"], "--batch-size 101 is more than the 100 samples of digits"),
-    (["train", "--lr", "0"], "--lr: expected a number > 0 and <= 10, got '0'"),
-    (["train", "--lr", "-1"], "--lr: expected a number > 0"),
-    (["train", "--lr", "nan"], "--lr: expected a number > 0"),
-    (["train", "--lr", "inf"], "--lr: expected a number > 0"),
-    (["train", "--width", "0"], "--width: expected an integer >= 1"),
-    (["train", "--latent", "-3"], "--latent: expected an integer >= 1"),
-    (["train", "--size", "5"], "--size: expected an integer >= 6 and <= 1024"),
-    (["train", "--seed", "-1"], "--seed: expected an integer >= 0"),
+    (["train", "--lr", "0"], "lr: expected a number from 1e-12 to 10.0, got 0.0"),
+    (["train", "--lr", "-1"], "lr: expected a number from"),
+    (["train", "--lr", "nan"], "lr: expected a number from"),
+    (["train", "--lr", "inf"], "lr: expected a number from"),
+    (["train", "--width", "0"], "width: expected an integer from 1"),
+    (["train", "--latent", "-3"], "latent: expected an integer from 1"),
+    (["train", "--size", "5"], "size: expected an integer from 6 to 1024"),
+    (["train", "--seed", "-1"], "seed: expected an integer from 0"),
     (["train", "--device", "tpu"], "--device: invalid choice: 'tpu'"),
     (["train", "--device", "gpu"], "no usable GPU .*pip install cupy-cuda13x"),
     (["train", "--resume", "none"], "none holds no run"),
@@ -434,8 +434,8 @@ def test_help_of_train_shows_every_default(tinygan):
     (["train", "--resume", "none", "--data", "digits", "--batch-size", "5", "--seed", "0", "--grey"],
      "--data, --batch-size, --grey, --seed: not with --resume"),
     (["train", "--resume", "none", "--out", "other", "--force"], "--out, --force: not with --resume"),
-    (["train", "--width", "100000"], "--width: expected an integer >= 1 and <= 8192"),
-    (["train", "--keep", "0"], "--keep: expected an integer >= 1"),
+    (["train", "--width", "100000"], "width: expected an integer from 1 to 8192"),
+    (["train", "--keep", "0"], "keep: expected an integer from 1"),
     (["sample", ""], "expected a path, got an empty text"),
     (["sample", "none", "--out", ""], "--out: expected a path, got an empty text"),
     (["export", "none"], "--out"),
@@ -445,8 +445,8 @@ def test_help_of_train_shows_every_default(tinygan):
     (["sample"], "required: RUN"),
     (["sample", "none"], "none holds no run"),
     (["sample", "file"], "file"),
-    (["sample", "run", "--n", "0"], "--n: expected an integer >= 1"),
-    (["sample", "run", "--seed", "x"], "--seed: expected an integer >= 0"),
+    (["sample", "run", "--n", "0"], "--n: expected an integer from 1"),
+    (["sample", "run", "--seed", "x"], "--seed: invalid int value: 'x'"),
     (["sample", "run", "--device", "gpu"], "no usable GPU .*pip install cupy-cuda13x"),
     (["info", "more"], "unrecognized arguments: more"),
 ], ids=" ".join)
@@ -465,7 +465,7 @@ def test_bad_options_are_one_line_and_exit_status_2(tinygan, cheap, here, args, 
         (["--out", "none/grid.png"], "none/grid.png"),
         (["--out", "file/grid.png"], "file/grid.png"),
         (["--out", "grid.xyz"], "xyz"),
-        (["--out", "null.png"], "null.png: not a regular file, so it is not replaced"),
+        (["--out", "null.png"], "null.png: not a regular file"),
         (["--out", "."], "no picture format has the suffix"),
     ],
 )
@@ -494,8 +494,12 @@ def test_a_damaged_run_is_one_line_and_exit_status_2(tinygan, digits_run, comman
     if contents is not None:
         with open(path, "wb") as file:
             file.write(contents)
-    status, out, err = tinygan(*command, digits_run)
-    assert (status, out) == (2, "") and one_line(err) and digits_run in err
+    if (name, contents) == ("weights.npz", None) and "--resume" in command:
+        with pytest.warns(UserWarning, match="run holds no checkpoint: it starts from the beginning"):
+            assert tinygan(*command, digits_run)[0] == 0
+    else:
+        status, out, err = tinygan(*command, digits_run)
+        assert (status, out) == (2, "") and one_line(err) and digits_run in err
 
 
 def test_weights_of_another_run_are_refused_with_their_name(tinygan, cheap, digits_run):
@@ -503,7 +507,7 @@ def test_weights_of_another_run_are_refused_with_their_name(tinygan, cheap, digi
     os.replace("other/weights.npz", "run/weights.npz")
     status, _, err = tinygan("sample", "run")
     assert status == 2 and one_line(err)
-    assert "run/weights.npz: part 'generator' does not fit" in err and "has shape (3, 5), expected (3, 4)" in err
+    assert "run/weights.npz: made for other networks: generator/0.weight" in err and "has shape (3, 5), expected (3, 4)" in err
 
 
 def test_a_newer_format_is_refused_with_both_names(tinygan, digits_run, monkeypatch):

@@ -174,8 +174,8 @@ def small(tmp_path):
     def read():
         config, shape = saved.read_config(a_run.folder)
         gan, info, _ = saved.load_gan(a_run.folder, config, shape)
-        log, seconds, best = saved.progress_of(info, gan.steps)
-        return {f"{p}/{k}": v.tobytes() for p, state in gan.state_dict().items() for k, v in state.items()}, log, best
+        log, _ = saved.progress_of(info, gan.steps)
+        return {f"{p}/{k}": v.tobytes() for p, state in gan.state_dict().items() for k, v in state.items()}, log
     return tmp_path / "run" / "weights.npz", read
 
 

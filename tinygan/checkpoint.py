@@ -1,24 +1,30 @@
 """Saving and loading: one `.npz` of plain arrays and a line of JSON, no pickle, so that opening a
 stranger's file runs nothing.
 
-A file is replaced as a whole or not at all (files.py), and refused from its headers if it cannot be
-right (archive.py).
+An .npz file is a zip archive of .npy files, each a header (type and shape as text) and the numbers.
+A stranger's file is believed in nothing: the headers are read first, and what cannot be right is
+refused before memory is spent on it. Members must be stored as they are, so that a small file
+cannot unfold to a large one.
 """
 
 import contextlib
+import io
 import json
+import math
+import zipfile
 
 import numpy as np
 
-from .archive import Archive
-from .files import write_atomically
+from .files import require_regular, write_atomically
 
-__all__ = ["Checkpoint", "CheckpointError", "load", "restore", "save", "write_atomically"]
+__all__ = ["CheckpointError", "headers", "load", "restore", "save", "write_atomically"]
 
 FORMAT = "tinygan 2"
-MOST = 10 ** 12             # what no count of steps reaches
-FOREIGN = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
-           RecursionError, MemoryError)         # what a damaged or foreign file can raise
+MEMBERS = 2000              # of one file
+DIRECTORY = 1 << 20         # bytes of the list of members
+HEADER = 200                # bytes of a .npy header
+TEXT = 1 << 23              # bytes of a text
+COUNT = 10 ** 12            # what no count of steps reaches
 
 
 class CheckpointError(ValueError):
@@ -30,23 +36,18 @@ class NotFinite(ValueError):
     """Weights that hold a NaN or infinity, and are therefore not saved."""
 
 
-def reason(error):
-    """An exception as part of a line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-
-
 @contextlib.contextmanager
-def _naming(path):
-    """Turn whatever a foreign file can raise into one line that names it."""
+def refused(path, expected):
+    """Turn whatever a damaged or foreign file can raise into one line that names it."""
     try:
         yield
     except CheckpointError:
         raise
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
-    except FOREIGN as e:
-        problem = f"not a tinygan checkpoint, or damaged ({reason(e)})"
-        raise CheckpointError(f"{path}: {problem}") from None
+    except Exception as e:      # zipfile, NumPy's and JSON's parsers and Pillow raise anything
+        reason = f"{type(e).__name__}: {' '.join(str(e).split())[:300]}"
+        raise CheckpointError(f"{path}: not {expected}, or damaged ({reason})") from None
 
 
 def save(path, parts, info):
@@ -64,105 +65,107 @@ def save(path, parts, info):
     write_atomically(path, lambda file: np.savez(file, **arrays))
 
 
-class Checkpoint:
-    """A file made by `save`, open for reading, of which only the headers and `info` are read at
-    first. Use it with `with`.
+class _Slow(io.BufferedReader):
+    """A file that gives a limited number of bytes at once. zipfile asks for the list of members in
+    one go, however long it claims to be."""
 
-    `shapes` is {part: {name: shape}}, `size` the length of the file. Everything here raises
-    `CheckpointError`.
+    def read(self, size=-1):
+        return super().read(min(size, DIRECTORY) if size >= 0 else DIRECTORY)
+
+
+@contextlib.contextmanager
+def _opened(path):
+    """A file made by `save`, as (zip archive, {"part/name": (shape, type)}, info)."""
+    with refused(path, "a tinygan checkpoint"):
+        require_regular(path)
+        with _Slow(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            size = file.seek(0, io.SEEK_END)
+            if len(members) > MEMBERS or sum(m.file_size for m in members) > size:
+                raise ValueError(f"{len(members)} members of more bytes than the file has")
+            found = {m.filename.removesuffix(".npy"): _header(archive, m) for m in members}
+            shape, kind = found.pop("info")
+            if shape != () or kind.kind != "U":
+                raise ValueError("its info is not a text")
+            info = json.loads(str(_array(archive, "info")))
+            if info["format"] != FORMAT:
+                advice = ("; it is of an older tinygan, so train this run again (--force)"
+                          if info["format"] == "tinygan 1" else "")
+                raise CheckpointError(f"{path}: expected format {FORMAT!r}, "
+                                      f"found {str(info['format'])[:60]!r}{advice}")
+            yield archive, found, info
+
+
+def _header(archive, member):
+    """(shape, type) of the array in a member of a zip archive."""
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise ValueError("its members are compressed; save with np.savez, "
+                         "not with np.savez_compressed")
+    with archive.open(member) as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError("a member that np.savez does not write")
+        shape, _, kind = np.lib.format.read_array_header_1_0(file, max_header_size=HEADER)
+        size = file.tell() + math.prod(shape) * kind.itemsize
+    if kind.kind not in "fiubU" or kind.kind == "U" and size > TEXT:
+        raise ValueError(f"an array of type {kind}")
+    if size != member.file_size or not member.filename.isprintable():
+        raise ValueError(f"{member.filename[:60]!r} has a shape {shape} of {kind} "
+                         f"in {member.file_size} bytes")
+    return shape, kind
+
+
+def _array(archive, name):
+    """One array. Numbers that are not finite and counts below 0 are refused."""
+    with archive.open(name + ".npy") as file:
+        a = np.lib.format.read_array(file, allow_pickle=False)
+    if a.dtype.kind == "f" and not np.isfinite(a).all():
+        raise ValueError(f"{name} holds NaN or infinity")
+    if a.dtype.kind in "iu" and a.ndim == 0 and not 0 <= a <= COUNT:
+        raise ValueError(f"{name} is {a}, expected a count of 0 to {COUNT:,}")
+    return a
+
+
+def headers(path):
+    """({"part/name": (shape, type)}, info) of a file made by `save`, of which no array is read.
+    Raises `CheckpointError`."""
+    with _opened(path) as (_, found, info):
+        return found, info
+
+
+def load(path, like=None):
+    """Read a file made by `save`: ({part: {name: array}}, info). Raises `CheckpointError`.
+
+    like: None, or a state {part: {name: array}}. Names, shapes and types must be those of this
+    state, and nothing is read unless all of them are.
     """
-
-    def __init__(self, path):
-        self.path = path
-        with _naming(path):
-            self.archive = Archive(path)
-        try:
-            with _naming(path):
-                self._read_info()
-        except CheckpointError:
-            self.archive.file.close()
-            raise
-
-    def _read_info(self):
-        members, self.size = dict(self.archive.members), self.archive.size
-        if "info" not in members or members.pop("info").dtype.kind != "U":
-            raise ValueError("it has no text called info")
-        self.info = json.loads(str(self.archive.read("info")))
-        found = self.info.get("format") if isinstance(self.info, dict) else self.info
-        if found != FORMAT:
-            advice = ("; it is of an older tinygan, so train this run again (--force)"
-                      if found == "tinygan 1" else "")
-            raise CheckpointError(f"{self.path}: expected format {FORMAT!r}, "
-                                  f"found {str(found)[:60]!r}{advice}")
-        self.shapes, self.dtypes = {}, {}
-        for name, member in members.items():
-            part, _, key = name.partition("/")
-            self.shapes.setdefault(part, {})[key] = member.shape
-            self.dtypes.setdefault(part, {})[key] = member.dtype
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.archive.file.close()
-
-    def parts(self):
-        """All arrays: {part: {name: array}}. Numbers that are not finite and counts below 0 are
-        refused."""
+    with _opened(path) as (archive, found, info):
+        problem = _difference(found, like) if like is not None else None
+        if problem:
+            raise CheckpointError(f"{path}: made for other networks: {problem}")
         parts = {}
-        with _naming(self.path):
-            for part, shapes in self.shapes.items():
-                parts[part] = {key: self._array(f"{part}/{key}") for key in shapes}
-        return parts
-
-    def _array(self, name):
-        a = self.archive.read(name)
-        if a.dtype.kind == "f" and not np.isfinite(a).all():
-            raise ValueError(f"{name} holds NaN or infinity")
-        if a.dtype.kind in "iu" and a.ndim == 0 and not 0 <= a <= MOST:
-            raise ValueError(f"{name} is {a}, expected a count of 0 to {MOST:,}")
-        return a
-
-    def restore(self, target):
-        """Hand the contents to an object with `state_dict` and `load_state_dict`, such as a GAN.
-
-        Names, shapes and types are compared first; nothing is read unless all of them fit.
-        """
-        wanted = target.state_dict()
-        if self.shapes.keys() != wanted.keys():
-            raise CheckpointError(f"{self.path}: expected the parts {sorted(wanted)}, "
-                                  f"found {sorted(self.shapes)[:20]}")
-        for part, state in wanted.items():
-            problem = _difference(state, self.shapes[part], self.dtypes[part])
-            if problem:
-                raise CheckpointError(f"{self.path}: part {part!r} does not fit: {problem}")
-        restore(self.path, self.parts(), target)
+        for name in found:
+            part, _, key = name.partition("/")
+            parts.setdefault(part, {})[key] = _array(archive, name)
+        return parts, info
 
 
-def _difference(state, shapes, dtypes):
-    """What tells the arrays of a state from the shapes and types of a part, or None. Texts may have
-    any length."""
-    missing, unexpected = sorted(state.keys() - shapes.keys()), sorted(shapes.keys() - state.keys())
+def _difference(found, like):
+    """What tells the headers of a file from a state, or None. Texts may have any length."""
+    wanted = {f"{part}/{name}": a for part, state in like.items() for name, a in state.items()}
+    missing, unexpected = sorted(wanted.keys() - found), sorted(found.keys() - wanted)
     if missing or unexpected:
         return f"missing {missing[:10]}, unexpected {[name[:60] for name in unexpected[:10]]}"
-    for name, a in state.items():
-        if shapes[name] != a.shape:
-            return f"{name} has shape {shapes[name]}, expected {a.shape}"
-        if dtypes[name] != a.dtype and not dtypes[name].kind == a.dtype.kind == "U":
-            return f"{name} is of type {dtypes[name]}, expected {a.dtype}"
+    for name, a in wanted.items():
+        shape, kind = found[name]
+        if shape != a.shape:
+            return f"{name} has shape {shape}, expected {a.shape}"
+        if kind != a.dtype and not kind.kind == a.dtype.kind == "U":
+            return f"{name} is of type {kind}, expected {a.dtype}"
     return None
-
-
-def load(path):
-    """Read a file made by `save`: ({part: {name: array}}, info). Raises `CheckpointError`."""
-    with Checkpoint(path) as file:
-        return file.parts(), file.info
 
 
 def restore(path, parts, target):
     """Hand the parts of a loaded checkpoint to an object with `load_state_dict`, such as a GAN, or
     raise `CheckpointError`."""
-    try:
+    with refused(path, "a checkpoint for this"):
         target.load_state_dict(parts)
-    except FOREIGN as e:
-        raise CheckpointError(f"{path}: {' '.join(str(e).split())[:300]}") from None

@@ -10,14 +10,11 @@ import numpy as np
 
 from . import backend, data, export, plot
 from .interruption import Handlers, stop
-from .losses import LOSSES
 from .randomness import Randomness
 from .run import DEFAULTS, Config, Run, field, generator_of
-from .saved import LIMITS
+from .saved import OPTIONS
 from .train import Diverged
 
-OPTIONS = ("data", "model", "loss", "steps", "batch_size", "lr", "width", "latent", "size", "grey",
-           "seed", "device", "keep")
 RESUMED = ("steps", "device", "keep")           # what may change when a run goes on
 
 TRAIN_HELP = """examples:
@@ -38,21 +35,6 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def number(kind, low, high, above=False):
-    """An argparse type: a number of this kind, ≥ low (or > low), ≤ high."""
-    def parse(text):
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not (low < value if above else low <= value) or value > high:
-            what = "an integer" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(
-                f"expected {what} {'>' if above else '>='} {low} and <= {high}, got {text!r}")
-        return value
-    return parse
-
-
 def path(text):
     """An argparse type: a file or folder."""
     if not text:
@@ -60,63 +42,46 @@ def path(text):
     return text
 
 
-def limited(name):
-    """The argparse type of an integer option of `train`."""
-    return number(int, *LIMITS[name])
-
-
 def parser():
     """The whole command line."""
-    layout = argparse.RawDescriptionHelpFormatter
-    root = Parser(prog="tinygan", formatter_class=layout,
-                  description="Train small GANs, from scratch, on NumPy or CuPy.",
-                  epilog=TRAIN_HELP + "\nThe options of a command: tinygan train --help")
+    root = Parser(prog="tinygan", description="Train small GANs, from scratch, on NumPy or CuPy.",
+                  epilog=TRAIN_HELP + "\nThe options of a command: tinygan train --help",
+                  formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = root.add_subparsers(dest="command", required=True,
                                    metavar="{train,sample,export,info}")
-    add_train_options(commands.add_parser(
-        "train", help="train a GAN", description="Train a GAN and write a run folder.",
-        epilog=TRAIN_HELP, formatter_class=layout))
-    add_sample_options(commands.add_parser(
-        "sample", help="draw from a trained run", description="Draw samples from a trained run.",
-        epilog=SAMPLE_HELP, formatter_class=layout))
-    add_export_options(commands.add_parser(
-        "export", help="write weights for other programs",
-        description="Write one network of a run as a .safetensors file."))
-    commands.add_parser("info", help="print versions, BLAS, threads and devices",
-                        description="Print what tinygan runs on: versions, BLAS, threads, devices.")
+    for name, options, epilog, description in (
+            ("train", train_options, TRAIN_HELP, "Train a GAN and write a run folder."),
+            ("sample", sample_options, SAMPLE_HELP, "Draw samples from a trained run."),
+            ("export", export_options, None, "Write a network of a run as a .safetensors file."),
+            ("info", lambda i: None, None, "Print versions, BLAS, threads and devices.")):
+        options(commands.add_parser(name, help=description, description=description,
+                                    epilog=epilog, formatter_class=root.formatter_class))
     return root
 
 
-def add_train_options(t):
-    """An option that is not given is None: the defaults are those of `Config`."""
-    def default(name):
-        values = ", ".join(f"{values[name]} for {kind}" for kind, values in DEFAULTS.items())
-        return f"default: {values}"
-
+def train_options(t):
+    """An option that is not given is None: the defaults are those of `Config`, which also says what
+    the values can be."""
     t.add_argument("--data", metavar="NAME", help=f"{data.CHOICES} (default: digits)")
-    t.add_argument("--model", choices=["mlp", "conv"],
+    t.add_argument("--model", choices=OPTIONS["model"],
                    help="default: conv for images, mlp for 2-D points")
-    t.add_argument("--loss", choices=list(LOSSES), help="default: non-saturating; wasserstein adds "
-                                                        "the gradient penalty of WGAN-GP")
-    t.add_argument("--steps", type=limited("steps"), metavar="N", help=default("steps"))
-    t.add_argument("--batch-size", type=limited("batch_size"), metavar="N",
-                   help=default("batch_size"))
-    t.add_argument("--lr", type=number(float, 0, 10, above=True), metavar="X",
-                   help=f"Adam's rate ({default('lr')})")
-    t.add_argument("--width", type=limited("width"), metavar="N",
-                   help=f"channels or units ({default('width')})")
-    t.add_argument("--latent", type=limited("latent"), metavar="N",
-                   help=f"size of z ({default('latent')})")
-    t.add_argument("--size", type=limited("size"), metavar="N",
-                   help="image size for folder: (default: 64)")
+    t.add_argument("--loss", choices=OPTIONS["loss"],
+                   help="default: non-saturating; wasserstein adds the penalty of WGAN-GP")
+    for name, kind, meaning in (("steps", int, "training steps"),
+                                ("batch_size", int, "samples in a step"),
+                                ("lr", float, "Adam's rate"), ("width", int, "channels or units"),
+                                ("latent", int, "size of z")):
+        values = ", ".join(f"{table[name]} for {key}" for key, table in DEFAULTS.items())
+        t.add_argument("--" + name.replace("_", "-"), type=kind, metavar="N",
+                       help=f"{meaning} (default: {values})")
+    t.add_argument("--size", type=int, metavar="N", help="image size for folder: (default: 64)")
     t.add_argument("--grey", action="store_true", default=None,
                    help="read a folder: as grey images (default: colour)")
-    t.add_argument("--seed", type=limited("seed"), metavar="N", help="default: 0")
-    t.add_argument("--device", choices=["auto", "cpu", "gpu"],
+    t.add_argument("--seed", type=int, metavar="N", help="default: 0")
+    t.add_argument("--device", choices=OPTIONS["device"],
                    help="default: auto (the GPU where one works)")
-    t.add_argument("--keep", type=limited("keep"), metavar="K",
-                   help="checkpoints to keep: the last K (default: 1); with two or more also the "
-                        "best for 2-D mixtures")
+    t.add_argument("--keep", type=int, metavar="K",
+                   help="checkpoints to keep: the last K (default: 1)")
     t.add_argument("--out", type=path, metavar="FOLDER",
                    help="run folder (default: runs/<data>-<model>)")
     t.add_argument("--force", action="store_true", help="replace the run that the folder holds")
@@ -125,21 +90,20 @@ def add_train_options(t):
                         "--keep can be given too")
 
 
-def add_sample_options(s):
+def sample_options(s):
     """The options of `tinygan sample`."""
-    s.add_argument("run", type=path, metavar="RUN",
-                   help="a run folder, or a file made by tinygan export")
-    s.add_argument("--n", type=number(int, 1, 100_000), default=64, metavar="N",
+    s.add_argument("run", type=path, metavar="RUN", help="a run folder")
+    s.add_argument("--n", type=int, default=64, metavar="N",
                    help="number of samples (default: 64)")
     s.add_argument("--out", type=path, default="grid.png", metavar="FILE",
                    help="the picture, .png (default: grid.png)")
-    s.add_argument("--seed", type=limited("seed"), default=0, metavar="N", help="default: 0")
+    s.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
     s.add_argument("--interpolate", action="store_true",
                    help="walk between latents, eight steps per row")
-    s.add_argument("--device", choices=["auto", "cpu", "gpu"], default="cpu", help="default: cpu")
+    s.add_argument("--device", choices=OPTIONS["device"], default="cpu", help="default: cpu")
 
 
-def add_export_options(e):
+def export_options(e):
     """The options of `tinygan export`."""
     e.add_argument("run", type=path, metavar="RUN", help="a run folder")
     e.add_argument("--out", type=path, required=True, metavar="FILE", help="the file, .safetensors")
@@ -149,7 +113,8 @@ def add_export_options(e):
 
 def train(args):
     """`tinygan train`"""
-    given = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
+    given = {name: value for name, value in vars(args).items()
+             if hasattr(Config, name) and value is not None}
     if args.resume is not None:
         others = [name for name in given if name not in RESUMED]
         others += [name for name in ("out", "force") if getattr(args, name)]
@@ -160,11 +125,9 @@ def train(args):
         run = Run.resume(args.resume, **given)
     else:
         run = Run.start(Config(**given), args.out, args.force)
-    c = run.config
-    x = run.dataset.x
-    with run.lock.taken():                      # given back if the output has been closed already
-        print(f"{c.data}: {len(x):,} samples of {x.shape[1:]}, {c.model} networks, {c.loss} loss, "
-              f"batch {c.batch_size}, on the {c.device}; writing to {run.folder}", flush=True)
+    c, x = run.config, run.dataset.x
+    print(f"{c.data}: {len(x):,} samples of {x.shape[1:]}, {c.model} networks, {c.loss} loss, "
+          f"batch {c.batch_size}, on the {c.device}; writing to {run.folder}", flush=True)
     return run.train()
 
 
@@ -182,13 +145,12 @@ def walk(a, b, steps):
 
 def sample(args):
     """`tinygan sample`"""
-    exported = args.run.endswith(".safetensors")
-    device = backend.pick_device(args.device)
-    gan, config, shape = (export.load if exported else generator_of)(args.run, device)
+    if not 1 <= args.n <= 100_000:
+        raise ValueError(f"--n: expected an integer from 1 to 100000, got {args.n}")
+    gan, config, shape = generator_of(args.run, backend.pick_device(args.device))
     rng = Randomness(args.seed).rng("latent")
     if args.interpolate:
-        rows = max(1, args.n // 8)
-        ends = rng.standard_normal((rows, 2, config.latent), dtype=np.float32)
+        ends = rng.standard_normal((max(1, args.n // 8), 2, config.latent), dtype=np.float32)
         z = np.concatenate([walk(a, b, 8) for a, b in ends])
     else:
         z = rng.standard_normal((args.n, config.latent), dtype=np.float32)
@@ -196,11 +158,17 @@ def sample(args):
     if len(shape) > 1:
         picture = plot.to_grid(fake, columns=8 if args.interpolate else None)
     else:
-        # An exported generator comes without its judge.
-        behind = None if exported else field(gan, config)
-        picture = plot.density(fake, data.load(config.data, seed=config.seed).x, field=behind)
+        real = data.load(config.data, seed=config.seed).x
+        picture = plot.density(fake, real, field=field(gan, config))
     plot.save_image(args.out, picture)
     print(f"{len(fake)} samples: {args.out}")
+    return 0
+
+
+def write_export(args):
+    """`tinygan export`"""
+    export.save(args.run, args.out, args.part)
+    print(f"{args.part} of {args.run}: {args.out}")
     return 0
 
 
@@ -210,24 +178,18 @@ def info(args):
 
     from . import __version__
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    try:
+        backend.pick_device("gpu")
+        gpu = backend.gpu_name()
+    except backend.DeviceError as e:
+        gpu = f"none: {e}"
+    own = hasattr(os, "sched_getaffinity")
     print(f"tinygan     {__version__}")
     print(f"Python      {platform.python_version()} on {platform.system()} {platform.machine()}")
     print(f"NumPy       {np.__version__}, BLAS {blas.get('name')} {blas.get('version')}")
     print(f"matplotlib  {matplotlib.__version__}")
-    own = hasattr(os, "sched_getaffinity")
     print(f"threads     {len(os.sched_getaffinity(0)) if own else os.cpu_count()} cores")
-    try:
-        backend.pick_device("gpu")
-        print("GPU         " + backend.gpu_name())
-    except backend.DeviceError as e:
-        print(f"GPU         none: {e}")
-    return 0
-
-
-def write_export(args):
-    """`tinygan export`"""
-    export.save(args.run, args.out, args.part)
-    print(f"{args.part} of {args.run}: {args.out}")
+    print(f"GPU         {gpu}")
     return 0
 
 
@@ -256,8 +218,7 @@ def main(argv=None):
     # A warning is one line, without the source code.
     warnings.formatwarning = lambda message, *where: f"tinygan: {message}\n"
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            # A name that the terminal cannot show stops nothing.
+        if hasattr(stream, "reconfigure"):      # a name that the terminal cannot show stops nothing
             stream.reconfigure(errors="backslashreplace")
     try:
         with Handlers(stop):
@@ -274,8 +235,7 @@ def _flush():
     """Bring the output out now: of a reader that has gone, Python would complain at the very
     end."""
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:              # which a program without a console has not
+            sys.stdout.flush()
     except (OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    except AttributeError:                                  # no standard output at all
-        pass

@@ -48,10 +48,7 @@ class Handlers:
 
 class Interruption(Handlers):
     """Within this block the first signal is only noted, in `signal`. A second Ctrl-C stops the
-    program at once.
-
-    A second SIGTERM or SIGHUP does not: a closing terminal often sends several.
-    """
+    program at once; a closing terminal often sends several of the others."""
 
     def __init__(self):
         super().__init__(self.note)
@@ -75,12 +72,7 @@ def leave(number, frame):
     os._exit(128 + number)
 
 
-def guard_imports():
-    """Let the signals `leave`, if this process is the command `tinygan` or `python -m tinygan`;
-    `cli.main` then takes over."""
-    name = os.path.basename(sys.argv[0]) if getattr(sys, "argv", None) else ""
-    if name.removesuffix(".exe") == "tinygan" or name == "-m" and "tinygan" in sys.orig_argv:
-        Handlers(leave).__enter__()
-
-
-guard_imports()
+# While the command `tinygan` or `python -m tinygan` imports; `cli.main` then takes over.
+_name = os.path.basename((getattr(sys, "argv", None) or [""])[0])
+if _name.removesuffix(".exe") == "tinygan" or _name == "-m" and "tinygan" in sys.orig_argv:
+    Handlers(leave).__enter__()

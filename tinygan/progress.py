@@ -25,16 +25,13 @@ class Progress:
         self.out = out or sys.stdout or open(os.devnull, "w")
         self.bar = None
         if getattr(self.out, "isatty", lambda: False)():
-            self._try(self._open_bar, done)
-
-    def _open_bar(self, done):
-        self.bar = tqdm(total=self.steps, initial=done, unit=" steps", dynamic_ncols=True,
-                        file=self.out)
+            self.bar = self._try(tqdm, total=steps, initial=done, unit=" steps", file=self.out,
+                                 dynamic_ncols=True)
 
     def _try(self, action, *args, **options):
         if self.lost is None:
             try:
-                action(*args, **options)
+                return action(*args, **options)
             except (OSError, ValueError) as e:          # ValueError: the file was closed
                 self.lost = e
 
@@ -50,9 +47,8 @@ class Progress:
             self._try(self.bar.set_postfix_str, losses, refresh=False)
         elif now - self.printed > EVERY or row["step"] == self.steps:
             self.printed, rate = now, row["step"] / max(seconds, 1e-9)
-            left = (self.steps - row["step"]) / rate
             self.say(f"step {row['step']}/{self.steps}  {losses}  {rate:.1f} steps/s  "
-                     f"{left:.0f} s left")
+                     f"{(self.steps - row['step']) / rate:.0f} s left")
 
     def say(self, text):
         """One line."""

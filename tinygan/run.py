@@ -4,7 +4,7 @@ A run folder holds
 
     config.json       the options, so that the run can be repeated, sampled from and resumed
     weights.npz       the newest checkpoint: networks, optimisers, random generators and the log
-    weights-<step>.npz, best.npz      earlier checkpoints and the best one, with --keep
+    weights-<step>.npz                earlier checkpoints, with --keep
     frames.npz        the pictures so far
     log.csv           step, losses, D's mean scores on real and fake samples, seconds
     samples.png       the generator's picture of the same latents, renewed while it learns
@@ -19,20 +19,20 @@ not; only the seconds differ.
 """
 
 import contextlib
-import csv
+import dataclasses
 import io
+import itertools
 import json
 import os
 import re
-import tempfile
 import time
 import warnings
 
 import numpy as np
 from PIL import Image
 
-from . import backend, checkpoint, data, files, metrics, models, plot, saved
-from .checkpoint import FOREIGN, CheckpointError, reason
+from . import backend, checkpoint, data, files, models, plot, saved
+from .checkpoint import CheckpointError, refused
 from .interruption import Interruption
 from .progress import Progress
 from .randomness import Randomness
@@ -44,7 +44,7 @@ __all__ = ["Config", "Run", "build", "field", "generator_of", "load_weights", "r
 FRAMES = 48                 # pictures in training.gif
 LOGS = 500                  # rows in log.csv
 PERIOD = 30.0               # seconds between two checkpoints
-PRODUCTS = ("frames.npz", "log.csv", "samples.png", "training.gif", "losses.png", "best.npz")
+PRODUCTS = ("frames.npz", "log.csv", "samples.png", "training.gif", "losses.png")
 
 HIDDEN = 256                # units of the dense layer in both convolutional networks: it makes digits whole (see README)
 DEFAULTS = {
@@ -97,32 +97,22 @@ class FolderLost(OSError):
 
 
 class Run:
-    """A run folder being written. `start` makes a new one, `resume` goes on with one; then `train`.
-
-    metric: None, or a function from samples of the fixed latents to a list of numbers that grows as
-    the generator gets better, compared from the left. With `keep` > 1 the checkpoint with the
-    highest is kept as best.npz. For mixtures: how many modes were found, then the share of samples
-    that lie on one.
-    """
+    """A run folder being written. `start` makes a new one, `resume` goes on with one; then
+    `train`."""
 
     def __init__(self, folder, config, dataset, gan, lock):
         self.config, self.dataset, self.gan = config, dataset, gan
         self.folder, self.place, self.lock = folder, os.path.abspath(folder), lock
-        self.log, self.seconds, self.frames, self.best = [], 0.0, {}, None
+        self.log, self.seconds, self.frames = [], 0.0, {}
         self.newest = self.framed = None        # the last steps in weights.npz and frames.npz
-        self.drawn = None                       # the last picture: (step, PNG)
         count = 64 if dataset.is_image else 2000
         z = Randomness(config.seed).rng("picture")
         # The same latents in every picture.
         self.latents = z.standard_normal((count, config.latent), dtype=np.float32)
-        mixture = getattr(dataset, "mixture", None)
-        self.metric = mixture and (lambda fake: [*metrics.mode_coverage(fake, mixture)[:2]])
 
     def path(self, name):
         """Where a file of this run is, whatever the current folder."""
         return os.path.join(self.place, name)
-
-    # ---------------------------------------------------------------------------------- beginning
 
     @classmethod
     def start(cls, config, folder=None, force=False):
@@ -138,12 +128,13 @@ class Run:
             raise ValueError(f"--batch-size {config.batch_size} is more than the {len(dataset)} "
                              f"samples of {config.data}")
         config.device = backend.pick_device(config.device)
-        config.fingerprint = dataset.fingerprint if dataset.path else None
-        kind = re.sub(r"[^\w.-]+", "_", os.path.basename(config.data.partition(":")[0])) or "data"
-        folder = os.path.join("runs", f"{kind}-{config.model}") if folder is None else folder
-        if getattr(dataset, "path", None):      # absolute, so that the run can go on from anywhere
+        if folder is None:
+            kind = os.path.basename(config.data.partition(":")[0])
+            name = re.sub(r"[^\w.-]+", "_", kind) or "data"
+            folder = os.path.join("runs", f"{name}-{config.model}")
+        if dataset.path:                        # absolute, so that the run can go on from anywhere
             kind = "folder:" if config.data.startswith("folder:") else ""
-            config.data = kind + str(dataset.path)
+            config.data, config.fingerprint = kind + str(dataset.path), dataset.fingerprint
         with Randomness(config.seed):
             gan = build(config, dataset.x.shape[1:])
         run = cls(folder, config, dataset, gan, files.Lock(folder))
@@ -152,7 +143,7 @@ class Run:
             if checkpoints(run.place) and not force:
                 raise ValueError(f"{folder} already holds a run: go on with it (--resume), "
                                  "replace it (--force) or choose another folder (--out)")
-            # Of the run that is replaced; the options first, as they mean nothing to other weights.
+            # The options first, as they mean nothing to other weights.
             for name in ("config.json", *checkpoints(run.place), *PRODUCTS):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(run.path(name))
@@ -166,57 +157,44 @@ class Run:
         which becomes its own."""
         read_config(folder)                     # without a run there is nothing to lock
         lock = files.Lock(folder)
-        with lock.taken():
-            return cls._resume(folder, steps, device, keep, lock)
-
-    @classmethod
-    def _resume(cls, folder, steps, device, keep, lock):
-        """`resume`, with the lock taken, so that nobody else changes what is read."""
-        config, shape = read_config(folder)
-        config.device, config.keep = backend.pick_device(device), keep or config.keep
-        dataset = data.load(config.data, size=config.size, grey=config.grey, seed=config.seed)
-        now = dataset.fingerprint if config.fingerprint else None
-        if dataset.x.shape[1:] != shape or now != config.fingerprint:
-            raise ValueError(f"the data {config.data} have changed since {folder} began, so it "
-                             "cannot go on: bring them back, or start a new run (--out)")
-        run = cls(folder, config, dataset, None, lock)
-        run._load(shape)
-        if steps is not None and steps < run.gan.steps:
-            raise ValueError(f"--steps {steps}: {folder} has done {run.gan.steps} steps already")
-        if steps is not None and steps != config.steps:
-            config.steps = steps
-            if len(run.log) > 10 * LOGS:        # a run that was extended again and again
+        with lock.taken():                      # so that nobody else changes what is read
+            config, shape = read_config(folder)
+            config.device = backend.pick_device(device)
+            config = dataclasses.replace(config, keep=config.keep if keep is None else keep,
+                                         steps=config.steps if steps is None else steps)
+            dataset = data.load(config.data, size=config.size, grey=config.grey, seed=config.seed)
+            now = dataset.fingerprint if config.fingerprint else None
+            if dataset.x.shape[1:] != shape or now != config.fingerprint:
+                raise ValueError(f"the data {config.data} have changed since {folder} began, so it "
+                                 "cannot go on: bring them back, or start a new run (--out)")
+            run = cls(folder, config, dataset, None, lock)
+            run._load(shape)
+            if steps is not None and steps < run.gan.steps:
+                raise ValueError(f"--steps {steps}: {folder} has done {run.gan.steps} steps "
+                                 "already")
+            if steps is not None and len(run.log) > 10 * LOGS:      # extended again and again
                 run.log = run.log[::2]
-        config.check()
-        run._write_config()
+            run._write_config()
         return run
 
     def _load(self, shape):
-        """The newest readable checkpoint and its frames; a run that was stopped before its first
+        """The newest readable checkpoint and its frames; a run that was killed before its first
         one begins anew."""
         if not checkpoints(self.place):
-            if any(os.path.exists(self.path(name)) for name in PRODUCTS):
-                raise CheckpointError(
-                    f"{self.path('weights.npz')}: no such file, so {self.folder} cannot go on; "
-                    "start it again with tinygan train and the options in its config.json")
-            warnings.warn(f"{self.folder} holds no checkpoint yet: it starts from the beginning",
+            warnings.warn(f"{self.folder} holds no checkpoint: it starts from the beginning",
                           stacklevel=3)
             with Randomness(self.config.seed):
                 self.gan = build(self.config, shape)
             return self._write_state()
         self.gan, info, name = saved.load_gan(self.place, self.config, shape)
-        try:
-            self.log, self.seconds, self.best = saved.progress_of(info, self.gan.steps)
-        except FOREIGN as e:
-            raise CheckpointError(f"{self.path(name)}: not saved by a run ({reason(e)})") from None
+        with refused(self.path(name), "saved by a run"):
+            self.log, self.seconds = saved.progress_of(info, self.gan.steps)
         if name == "weights.npz":               # else that is damaged, and is not kept
             self.newest = self.gan.steps
         try:
             self.frames = saved.load_frames(self.path("frames.npz"), self.gan.steps)
         except CheckpointError as e:
             warnings.warn(f"{e}; training.gif begins at step {self.gan.steps}", stacklevel=3)
-
-    # ---------------------------------------------------------------------------------- training
 
     def train(self, out=None):
         """Run to the end, or until a signal or lost output stops it. Returns 0, or 128 + the
@@ -227,29 +205,22 @@ class Run:
         """
         self.lock.take()
         try:
+            before, steps = self.gan.steps, self.config.steps
+            self.every_log, self.every_frame = max(1, steps // LOGS), max(1, steps // FRAMES)
+            self.progress = Progress(steps, before, out)
+            x = backend.to_device(self.dataset.x, self.config.device)
             # Here a signal is only noted, and an overflow is no warning: `Diverged` says more.
-            with Interruption() as self.stop, np.errstate(all="ignore"):
-                self.progress = Progress(self.config.steps, self.gan.steps, out)
-                before = self.gan.steps
-                try:
-                    self._play()
-                    self.save()
-                finally:
-                    self.progress.close()
+            with (Interruption() as self.stop, contextlib.closing(self.progress),
+                  np.errstate(all="ignore")):
+                self.checked = time.monotonic()
+                self.began = self.checked - self.seconds
+                if before == 0:
+                    self.frames[0] = png(self.picture())
+                fit(self.gan, x, steps, self.config.batch_size, self._after_step)
+                self.save()
             return self._farewell(before)
         finally:
             self.lock.release()
-
-    def _play(self):
-        """The loop: `fit`, with `_after_step` after every step."""
-        steps = self.config.steps
-        self.every_log, self.every_frame = max(1, steps // LOGS), max(1, steps // FRAMES)
-        self.checked, self.began = time.monotonic(), time.monotonic() - self.seconds
-        if self.gan.steps == 0:
-            self._take_frame()
-        x = backend.to_device(self.dataset.x, self.config.device)
-        fit(self.gan, x, steps, self.config.batch_size, self._after_step)
-        self.seconds = time.monotonic() - self.began
 
     def _after_step(self, gan, results):
         """Log, draw and save what is due. Returns True to stop."""
@@ -259,7 +230,7 @@ class Run:
             self.log.append({**row(gan, results), "seconds": round(self.seconds, 3)})
             self.progress.row(self.log[-1], self.seconds)
         if gan.steps % self.every_frame == 0:
-            self._take_frame()
+            self.frames[gan.steps] = png(self.picture())
             if len(self.frames) % 8 == 0:
                 self.save()
         if time.monotonic() - self.checked > PERIOD:
@@ -268,28 +239,26 @@ class Run:
 
     def _farewell(self, before):
         """Say how the run ended. Returns the exit status."""
-        steps, say = self.gan.steps, self.progress.say
-        go_on, lost = resume_command(self.folder), self.progress.lost
-        if steps == before == self.config.steps:
-            say(f"nothing left to do: {self.folder} has done its {steps} steps; "
+        step, folder, lost = self.gan.steps, self.folder, self.progress.lost
+        say, go_on = self.progress.say, resume_command(folder)
+        if step == before == self.config.steps:
+            say(f"nothing left to do: {folder} has done its {step} steps; "
                 f"for more: {go_on} --steps N")
-        elif steps == self.config.steps:
-            say(f"done in {self.seconds:.0f} s: see {os.path.join(self.folder, 'samples.png')} and "
-                f"{os.path.join(self.folder, 'training.gif')}")
+        elif step == self.config.steps:
+            say(f"done in {self.seconds:.0f} s: see {os.path.join(folder, 'samples.png')} and "
+                f"{os.path.join(folder, 'training.gif')}")
         elif self.stop.signal is not None:
-            say(f"stopped at step {steps}; go on with: {go_on}")
+            say(f"stopped at step {step}; go on with: {go_on}")
             return 128 + self.stop.signal
         else:
-            warnings.warn(f"output failed ({type(lost).__name__}): stopped at step {steps}; "
+            warnings.warn(f"output failed ({type(lost).__name__}): stopped at step {step}; "
                           f"go on with: {go_on}", stacklevel=3)
             return 128 + 13 if isinstance(lost, BrokenPipeError) else 1         # 13 is SIGPIPE
         return 0
 
-    # ---------------------------------------------------------------------------------- files
-
-    def picture(self, fake=None):
+    def picture(self):
         """What the generator makes of the fixed latents now, as a uint8 image."""
-        fake = self.gan.sample(self.latents) if fake is None else fake
+        fake = self.gan.sample(self.latents)
         if not np.isfinite(fake).all():
             raise Diverged("the generator's samples hold NaN or infinity at step "
                            f"{self.gan.steps}; try a smaller learning rate")
@@ -298,70 +267,44 @@ class Run:
         behind = field(self.gan, self.config)
         return plot.density(fake, self.dataset.x, field=behind, title=f"step {self.gan.steps:,}")
 
-    def _take_frame(self):
-        """One more picture for training.gif, and a new best checkpoint if this is one."""
-        fake = self.gan.sample(self.latents)
-        self.drawn = self.gan.steps, png(self.picture(fake))
-        self.frames[self.gan.steps] = self.drawn[1]
-        if self.metric and self.config.keep > 1:
-            score = self.metric(fake)
-            if self.best is None or score > self.best:
-                self.best = score
-                self._on_disk(lambda: self._write_checkpoint("best.npz"))
-
     def save(self):
         """Write everything the folder holds; each file is replaced as a whole."""
-        self._on_disk(self._write_state)
-        self._on_disk(self._write_pictures)
+        self._on_disk(self._write_state, self._write_pictures)
 
-    def _on_disk(self, write):
-        """Call `write`, which writes into the folder. If that was deleted or moved, save everything
-        elsewhere and stop."""
+    def _on_disk(self, *writers):
+        """Write into the folder. If that was deleted or moved, save everything elsewhere and
+        stop."""
         try:
-            if not self.lock.held():
-                raise FileNotFoundError(self.place)
-            write()
+            for write in writers:
+                if not self.lock.held():
+                    raise FileNotFoundError(self.place)
+                write()
         except (FileNotFoundError, NotADirectoryError):
             self._rescue()
 
     def _rescue(self):
         """Make the folder again, or one beside it if something is there now, and save everything.
         Raises `FolderLost`."""
-        lost, place, self.framed = self.folder, self.place, None
+        lost, place = self.folder, self.place
         self.lock.release()
-        for candidate in (place, *(f"{place}-{n}" for n in range(2, 10)), None):
-            try:
-                self.place = candidate or tempfile.mkdtemp(prefix="tinygan-")
-                os.makedirs(self.place, exist_ok=True)
-                if os.listdir(self.place):
-                    continue
-                self.folder = lost if candidate == place else self.place
-                self.lock = files.Lock(self.place)
-                self.lock.take()
-                self._write_config()
-                self._write_state()
-                self._write_pictures()
-                break
-            except (OSError, files.Locked):
-                continue
-        else:
-            raise FolderLost(f"{lost} was deleted or moved while training; nothing could be saved")
+        beside = (f"{place}-{n}" for n in itertools.count(2))
+        self.place = next(p for p in itertools.chain([place], beside) if not os.path.lexists(p))
+        self.folder = lost if self.place == place else self.place
+        os.makedirs(self.place)
+        self.lock = files.Lock(self.place)
+        self.lock.take()
+        self.newest = self.framed = None
+        for write in (self._write_config, self._write_state, self._write_pictures):
+            write()
         raise FolderLost(f"{lost} was deleted or moved while training; step {self.gan.steps} was "
                          f"saved in {self.folder}; go on with: {resume_command(self.folder)}")
 
     def _write(self, name, contents):
-        checkpoint.write_atomically(self.path(name), lambda file: file.write(contents))
+        files.write_atomically(self.path(name), lambda file: file.write(contents))
 
     def _write_config(self):
         values = {**self.config.options(), "shape": self.dataset.x.shape[1:]}
         self._write("config.json", (json.dumps(values, indent=2) + "\n").encode())
-
-    def _write_checkpoint(self, name):
-        info = {"log": self.log, "seconds": self.seconds, "best": self.best}
-        try:
-            checkpoint.save(self.path(name), self.gan.state_dict(), info)
-        except checkpoint.NotFinite as e:
-            raise Diverged(f"step {self.gan.steps}: {e}; try a smaller learning rate") from None
 
     def _write_state(self):
         """The frames, then the checkpoint: so there is a frame for every step that the checkpoint
@@ -372,25 +315,26 @@ class Run:
             checkpoint.save(self.path("frames.npz"), {"frames": frames}, {})
             self.framed = max(self.frames)
         if self.config.keep > 1 and self.newest not in (None, self.gan.steps):
-            files.keep_copy(self.path("weights.npz"), self.path(f"weights-{self.newest}.npz"))
-        self._write_checkpoint("weights.npz")
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(self.path("weights.npz"), self.path(f"weights-{self.newest}.npz"))
+        try:
+            checkpoint.save(self.path("weights.npz"), self.gan.state_dict(),
+                            {"log": self.log, "seconds": self.seconds})
+        except checkpoint.NotFinite as e:
+            raise Diverged(f"step {self.gan.steps}: {e}; try a smaller learning rate") from None
         self.newest = self.gan.steps
         older = [name for name in checkpoints(self.place) if name != "weights.npz"]
         for name in older[self.config.keep - 1:]:
             os.unlink(self.path(name))
         if self.log:
-            text = io.StringIO()
-            table = csv.DictWriter(text, self.log[0].keys(), lineterminator="\n")
-            table.writeheader()
-            table.writerows(self.log)
-            self._write("log.csv", text.getvalue().encode())
+            rows = [self.log[0], *(row.values() for row in self.log)]
+            text = "".join(",".join(map(str, row)) + "\n" for row in rows)
+            self._write("log.csv", text.encode())
 
     def _write_pictures(self):
-        if self.drawn is None or self.drawn[0] != self.gan.steps:
-            self.drawn = self.gan.steps, png(self.picture())
-        self._write("samples.png", self.drawn[1])
+        self._write("samples.png", self.frames.get(self.gan.steps) or png(self.picture()))
         if self.log:
             self._write("losses.png", png(plot.losses(self.log)))
-        frames = [np.asarray(Image.open(io.BytesIO(raw))) for _, raw in sorted(self.frames.items())]
+        frames = [saved.decoded(raw) for _, raw in sorted(self.frames.items())]
         if len(frames) > 1:
             plot.save_gif(self.path("training.gif"), frames)

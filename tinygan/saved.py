@@ -2,7 +2,7 @@
 checkpoints, its pictures.
 
 Whatever a file claims is compared with what the other files say before networks are built or memory
-is spent.
+is spent. Everything here raises `CheckpointError`, which names the file.
 """
 
 import dataclasses
@@ -18,18 +18,17 @@ from reprlib import repr as short
 import numpy as np
 from PIL import Image
 
-from . import checkpoint, files
-from .checkpoint import FOREIGN, CheckpointError, reason
+from . import checkpoint
+from .checkpoint import CheckpointError, refused
+from .files import require_regular
 from .losses import LOSSES
 from .randomness import Randomness
 
-LIMITS = {"steps": (1, 10 ** 9), "batch_size": (2, 10 ** 6), "seed": (0, 2 ** 128),
-          "size": (6, 1024), "width": (1, 8192), "latent": (1, 65536), "keep": (1, 1000)}
-
-
-def is_number(value, *types):
-    """Whether a value has one of these types; True and False are no numbers."""
-    return isinstance(value, types) and not isinstance(value, bool)
+# What the options can be: from one number to another, or one of several.
+OPTIONS = {"steps": (1, 10 ** 9), "batch_size": (2, 10 ** 6), "lr": (1e-12, 10.0),
+           "seed": (0, 2 ** 128), "size": (6, 1024), "width": (1, 8192), "latent": (1, 65536),
+           "keep": (1, 1000), "model": ("mlp", "conv"), "loss": tuple(LOSSES),
+           "device": ("auto", "cpu", "gpu"), "grey": (False, True)}
 
 
 def _recipes():
@@ -40,7 +39,10 @@ def _recipes():
 
 @dataclasses.dataclass
 class Config:
-    """The options of a run; None means the default for this data and model, see `complete`."""
+    """The options of a run; None means the default for this data and model, see `complete`.
+
+    ValueError for an option of another type, or with a value that no run can have.
+    """
 
     data: str = "digits"
     model: str | None = None
@@ -57,49 +59,67 @@ class Config:
     keep: int = 1
     fingerprint: str | None = None          # of the data, to notice when they change
 
+    def __post_init__(self):
+        for name, allowed in OPTIONS.items():
+            value, kind = getattr(self, name), type(allowed[0])
+            if value is None and getattr(Config, name) is None:
+                continue
+            if kind in (int, float):
+                number = isinstance(value, (kind, int, np.integer)) and not isinstance(value, bool)
+                good = number and allowed[0] <= value <= allowed[1]
+                what = f"{'an integer' if kind is int else 'a number'} from %s to %s" % allowed
+            else:
+                good = type(value) is kind and value in allowed
+                what = "one of " + ", ".join(map(str, allowed))
+            if not good:
+                raise ValueError(f"{name}: expected {what}, got {short(value)}")
+            setattr(self, name, kind(value))
+        if type(self.data) is not str or type(self.fingerprint) not in (str, type(None)):
+            raise ValueError(f"data: expected a text, got {short(self.data)}")
+
     def complete(self, is_image):
-        """Fill in what was left open. ValueError for an option that no run can have."""
+        """Fill in what was left open. ValueError if the model does not fit the data."""
         self.model = self.model or ("conv" if is_image else "mlp")
         if self.model == "conv" and not is_image:
             raise ValueError(f"--model conv needs images, but {self.data} is made of 2-D points; "
                              "use --model mlp")
-        kind = self.model if is_image else "points"
-        for name, value in _recipes().DEFAULTS.get(kind, {}).items():
+        for name, value in _recipes().DEFAULTS[self.model if is_image else "points"].items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
-        self.check()
         return self
 
     def options(self):
         """What is set, as a dict for JSON."""
         return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
 
-    def check(self):
-        """ValueError unless every option has the right type and a value that a run can have."""
-        for name, (low, high) in LIMITS.items():
-            value = getattr(self, name)
-            if not is_number(value, int, np.integer) or not low <= value <= high:
-                raise ValueError(f"{name}: expected an integer from {low} to {high}, "
-                                 f"got {short(value)}")
-            setattr(self, name, int(value))
-        if not is_number(self.lr, int, float) or not 0 < self.lr <= 10:
-            raise ValueError(f"lr: expected a number > 0 and <= 10, got {short(self.lr)}")
-        choices = {"model": ("mlp", "conv"), "loss": tuple(LOSSES),
-                   "device": ("auto", "cpu", "gpu"), "grey": (True, False)}
-        for name, allowed in choices.items():
-            value, names = getattr(self, name), ", ".join(map(str, allowed))
-            if type(value) is not type(allowed[0]) or value not in allowed:
-                raise ValueError(f"{name}: expected one of {names}, got {short(value)}")
-        if not isinstance(self.data, str) or not isinstance(self.fingerprint, (str, type(None))):
-            raise ValueError(f"data: expected a text, got {short(self.data)}")
+
+def resume_command(folder):
+    """What to type to go on with a run."""
+    return "tinygan train --resume" + ("=" if folder.startswith("-") else " ") + shlex.quote(folder)
+
+
+def read_config(folder):
+    """(Config, sample shape) of the run in a folder."""
+    path = os.path.join(folder, "config.json")
+    if not os.path.exists(path):
+        raise CheckpointError(f"{folder} holds no run (no config.json); "
+                              "make one with: tinygan train")
+    with refused(path, "the configuration of a run"):
+        require_regular(path)
+        with open(path, "rb") as file:
+            values = json.loads(file.read(1_000_000))
+        shape = tuple(values.pop("shape"))
+        images = len(shape) == 3 and all(type(n) is int and 0 < n <= 4096 for n in shape)
+        if shape != (2,) and not (images and math.prod(shape) <= 2 ** 24):
+            raise ValueError("shape: expected [2] or [height, width, channels], "
+                             f"got {short(list(shape))}")
+        config = Config(**values).complete(images)
+    return config, shape
 
 
 def least_numbers(config, shape):
     """A number of weights that the generator of this configuration cannot have fewer of, for
-    samples of this shape.
-
-    Whoever reads a run compares it with the checkpoint before any network is built.
-    """
+    samples of this shape."""
     w, latent, hidden = config.width, config.latent, _recipes().HIDDEN
     if len(shape) == 1:
         return w * latent + w * w
@@ -107,11 +127,6 @@ def least_numbers(config, shape):
         return w * latent + 10 * w * w + 4 * w * math.prod(shape)
     c = w * max(1, shape[0] // 14)              # channels at the lowest resolution, or fewer
     return hidden * latent + 16 * hidden * c + (8 * c * c if shape[0] > 14 else 0)
-
-
-def resume_command(folder):
-    """What to type to go on with a run."""
-    return "tinygan train --resume" + ("=" if folder.startswith("-") else " ") + shlex.quote(folder)
 
 
 def checkpoints(folder):
@@ -122,75 +137,34 @@ def checkpoints(folder):
     return ["weights.npz"] * ("weights.npz" in names) + older
 
 
-def read_config(folder):
-    """(Config, sample shape) of the run in a folder. Raises `CheckpointError`."""
-    path = os.path.join(folder, "config.json")
-    try:
-        with files.open_regular(path) as file:
-            text = file.read(1_000_001)
-        if len(text) > 1_000_000:
-            raise ValueError("more than a megabyte")
-        return config_of(json.loads(text))
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} holds no run (no config.json); "
-                              "make one with: tinygan train") from None
-    except FOREIGN as e:
-        raise CheckpointError(f"{path}: not the configuration of a run ({reason(e)})") from None
-
-
-def config_of(values):
-    """(Config, sample shape) from what config.json holds; ValueError, TypeError or KeyError if it
-    is not that."""
-    shape = tuple(values.pop("shape"))
-    config = Config(**values)
-    config.check()
-    images = len(shape) == 3 and all(type(n) is int and 0 < n <= 4096 for n in shape)
-    if shape != (2,) and not (images and math.prod(shape) <= 2 ** 24):
-        raise ValueError("shape: expected [2] or [height, width, channels], "
-                         f"got {short(list(shape))}")
-    if config.model == "conv" and len(shape) != 3:
-        raise ValueError("model conv needs images")
-    return config, shape
-
-
-def build_for(config, shape, shapes):
-    """The GAN of a configuration, for weights whose generator has these shapes {name: shape}.
-    ValueError if it has too few."""
-    found, least = sum(math.prod(s) for s in shapes.values()), least_numbers(config, shape)
-    if found < least:
-        raise ValueError(f"it has {found:,} numbers, and its configuration describes a network of "
-                         f"{least:,} or more")
-    with Randomness(config.seed):
-        return _recipes().build(config, shape)
-
-
 def load_gan(folder, config, shape):
     """(GAN, info, file name) of the newest readable checkpoint of the run in a folder, with a
     warning if it is not the newest."""
-    first = None
+    errors = []
     for name in checkpoints(folder) or ["weights.npz"]:
         try:
             gan, info = _load_gan(os.path.join(folder, name), config, shape)
         except CheckpointError as e:
-            first = first or e
+            errors.append(e)
         else:
-            if first is not None:
-                warnings.warn(f"{first}; going on with {name}, step {gan.steps}", stacklevel=3)
+            if errors:
+                warnings.warn(f"{errors[0]}; going on with {name}, step {gan.steps}", stacklevel=3)
             return gan, info, name
-    raise first
+    raise errors[0]
 
 
 def _load_gan(path, config, shape):
-    with checkpoint.Checkpoint(path) as file:
-        try:
-            gan = build_for(config, shape, file.shapes.get("generator", {}))
-        except ValueError as e:
-            raise CheckpointError(f"{path}: part 'generator' does not fit: {e}") from None
-        file.restore(gan)
-        rates = [state["lr"] for state in gan.state_dict().values() if "lr" in state]
-        if not all(0 <= rate <= 1000 for rate in rates):
-            raise CheckpointError(f"{path}: a learning rate that no run can have")
-        return gan, file.info
+    with refused(path, "a checkpoint of this run"):
+        found, _ = checkpoint.headers(path)
+        numbers = sum(math.prod(s) for name, (s, _) in found.items() if name[:10] == "generator/")
+        if numbers < least_numbers(config, shape):
+            raise ValueError(f"its generator has {numbers:,} numbers, fewer than the one that "
+                             "config.json describes")
+        with Randomness(config.seed):
+            gan = _recipes().build(config, shape)
+        parts, info = checkpoint.load(path, gan.state_dict())
+        gan.load_state_dict(parts)
+    return gan, info
 
 
 def load_weights(folder):
@@ -199,47 +173,44 @@ def load_weights(folder):
 
 
 def progress_of(info, steps):
-    """(log, seconds, best) from a checkpoint's info; ValueError and the like if a run at this step
-    cannot have saved it."""
-    log, seconds, best = info["log"], info["seconds"], info.get("best")
-    for before, after in zip([{"step": 0}, *log], log, strict=False):
-        numbers = all(is_number(v, int, float) for v in after.values())
-        finite = numbers and all(math.isfinite(after[k]) for k in ("d_loss", "g_loss", "seconds"))
-        fits = finite and after.keys() == log[0].keys()
-        if not (fits and before["step"] < after["step"] <= steps):
-            raise ValueError(f"a row of the log is {short(after)}")
-    if not isinstance(log, list) or not is_number(seconds, int, float) or not 0 <= seconds < 1e10:
-        raise ValueError(f"seconds are {short(seconds)}")
-    numbers = isinstance(best, list) and all(is_number(v, int, float) for v in best)
-    if best is not None and not numbers:
-        raise ValueError(f"best is {short(best)}")
-    return log, float(seconds), best
+    """(log, seconds) from a checkpoint's info. Raises anything if a run at this step cannot have
+    saved it."""
+    log, seconds, before = info["log"], info["seconds"], 0
+    for row in log:
+        numbers = all(type(v) in (int, float) and math.isfinite(v) for v in row.values())
+        named = row.keys() == log[0].keys() >= {"step", "d_loss", "g_loss", "seconds"}
+        if not (numbers and named and before < row["step"] <= steps):
+            raise ValueError(f"a row of the log is {short(row)}")
+        before = row["step"]
+    if type(log) is not list or type(seconds) not in (int, float) or not 0 <= seconds < 1e10:
+        raise ValueError(f"the log is {short(log)}, after {short(seconds)} seconds")
+    return log, float(seconds)
+
+
+def decoded(png):
+    """The bytes of a PNG file as a uint8 image."""
+    image = Image.open(io.BytesIO(png), formats=["PNG"])
+    if math.prod(image.size) > 2 ** 24:
+        raise ValueError(f"a picture of {image.size} pixels")
+    return np.asarray(image)
 
 
 def load_frames(path, steps):
-    """{step: PNG} of a run's frames.npz up to this step. Raises `CheckpointError`."""
+    """{step: PNG} of a run's frames.npz up to this step."""
     if not os.path.exists(path):
         return {}
-    with checkpoint.Checkpoint(path) as file:
-        if file.size > 2 ** 28:
-            raise CheckpointError(f"{path}: {file.size:,} bytes of pictures")
-        frames = file.parts().get("frames", {})
-    try:
-        frames = {int(step): bytes(png) for step, png in frames.items() if int(step) <= steps}
-        images = [Image.open(io.BytesIO(png), formats=["PNG"]) for png in frames.values()]
-        kinds = {(image.size, image.mode) for image in images}
-        if len(kinds) > 1 or any(math.prod(size) > 2 ** 24 for size, _ in kinds):
-            raise ValueError("pictures of different or impossible sizes")
-        for image in images:
-            image.load()
-    except Exception as e:          # Pillow raises anything
-        raise CheckpointError(f"{path}: no pictures of a run ({reason(e)})") from None
+    with refused(path, "the pictures of a run"):
+        if os.path.getsize(path) > 2 ** 28:
+            raise ValueError(f"{os.path.getsize(path):,} bytes")
+        frames = checkpoint.load(path)[0].get("frames", {})
+        frames = {int(step): png.tobytes() for step, png in frames.items() if int(step) <= steps}
+        if len({decoded(png).shape for png in frames.values()}) > 1:
+            raise ValueError("pictures of different sizes")
     return frames
 
 
 def generator_of(folder, device="cpu"):
-    """(GAN, Config, shape): the trained networks of a run, ready to `.sample(z)`. Raises
-    `CheckpointError`."""
+    """(GAN, Config, shape): the trained networks of a run, ready to `.sample(z)`."""
     config, shape = read_config(folder)
     config.device = device
     return load_gan(folder, config, shape)[0], config, shape
