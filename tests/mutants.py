@@ -705,7 +705,9 @@ def served(name):
     with contextlib.ExitStack() as stack:
         for part in ("forward", "vjp"):
             if hasattr(shortcut, part):
-                def counted(*a, real=getattr(shortcut, part), part=part, **k):
+                real = getattr(shortcut, part)
+
+                def counted(*a, real=real, part=part, **k):
                     done = real(*a, **k)
                     counts.append((part, done is not None))
                     return done

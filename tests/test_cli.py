@@ -13,8 +13,9 @@ from PIL import Image
 
 from tinygan import cli, data, plot
 from tinygan.losses import LOSSES
+from tinygan.models import CONDITIONS
 from tinygan.randomness import seed
-from tinygan.run import DEFAULTS
+from tinygan.recipes import DEFAULTS, RECIPES
 
 TINY = ["--steps", "2", "--width", "4", "--latent", "3", "--batch-size", "4"]
 
@@ -373,7 +374,7 @@ def test_info_names_versions_blas_cores_and_the_gpu(tinygan):
 def test_help_shows_worked_examples(tinygan):
     for command in ([], ["train"]):
         status, out, _ = tinygan(*command, "--help")
-        assert status == 0 and "tinygan train   " in out and "tinygan train --data ring --loss wasserstein" in out
+        assert status == 0 and "tinygan train   " in out and "tinygan train --data ring --recipe wgan-gp" in out
     assert "tinygan sample runs/digits-conv --interpolate" in tinygan("sample", "--help")[1]
 
 
@@ -409,7 +410,7 @@ def test_help_of_train_shows_every_default(tinygan):
     (["train", "--data", "cifar"], "unknown data 'cifar': choose one of digits, mnist, ring"),
     (["train", "--data", "d"], "unknown data 'd'"),
     (["train", "--data", "folder:none"], "no image found below none"),
-    (["train", "--data", "ring", "--model", "conv"], "conv needs images, but ring is made of 2-D points"),
+    (["train", "--data", "ring", "--model", "conv"], "conv needs images, but ring is made of points"),
     (["train", "--model", "big"], "--model: invalid choice: 'big'"),
     (["train", "--loss", "gan"], "--loss: invalid choice: 'gan'"),
     (["train", "--steps", "0"], "steps: expected an integer from 1 to 1000000000, got 0"),
@@ -514,3 +515,53 @@ def test_a_newer_format_is_refused_with_both_names(tinygan, digits_run, monkeypa
     monkeypatch.setattr("tinygan.checkpoint.FORMAT", "tinygan 3")
     status, _, err = tinygan("sample", digits_run)
     assert status == 2 and one_line(err) and "expected format 'tinygan 3', found 'tinygan 2'" in err
+
+
+# ---- recipes, labels, figures -----------------------------------------------------------------------------
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_trains_resumes_and_draws(tinygan, cheap, recipe):
+    status, out, err = tinygan("train", "--data", "ring", "--recipe", recipe, *TINY, "--out", "run")
+    assert (status, err) == (0, "") and f"recipe {recipe}" in out and "of 8 modes" in out
+    assert tinygan("train", "--resume", "run", "--steps", 3)[0] == 0
+    assert tinygan("sample", "run", "--n", 4, "--out", "s.png")[0] == 0
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_a_run_that_is_told_labels_trains_resumes_draws_and_is_measured(tinygan, cheap, condition):
+    x = np.random.default_rng(0).uniform(-1, 1, (40, 28, 28, 1)).astype(np.float32)
+    np.savez("mine.npz", x=x, labels=np.arange(40) % 3)
+    status, out, err = tinygan("train", "--data", "mine.npz", "--condition", condition, *TINY, "--out", "run")
+    assert (status, err) == (0, "")
+    with open("run/config.json") as file:
+        config = json.load(file)
+    assert (config["classes"], config["condition"]) == (3, condition)
+    assert tinygan("train", "--resume", "run", "--steps", 3)[0] == 0
+    for more in ([], ["--interpolate"]):
+        assert tinygan("sample", "run", "--n", 16, "--out", "s.png", *more)[0] == 0
+    status, out, err = tinygan("evaluate", "run", "--n", 30)
+    assert (status, err) == (0, "") and "reads as asked" in out and "real, held out" in out
+
+
+def test_points_are_measured_beside_a_perfect_sampler_and_noise(tinygan, cheap):
+    assert tinygan("train", "--data", "ring", *TINY, "--out", "run")[0] == 0
+    status, out, err = tinygan("evaluate", "run", "--n", 200)
+    assert (status, err) == (0, "") and "perfect sampler" in out and "uniform noise" in out
+
+
+@pytest.mark.parametrize("args, words", [
+    (["train", "--data", "ring", "--condition", "embedding"], "--condition: ring has no labels"),
+    (["train", "--recipe", "r1", "--loss", "hinge"], "--loss: not with --recipe"),
+    (["train", "--recipe", "packed", "--condition", "embedding"], "leave out either"),
+    (["train", "--recipe", "packed", "--batch-size", "33"], "cannot be divided into packs"),
+    (["evaluate", "nowhere"], "nowhere holds no run")])
+def test_what_cannot_go_together_is_one_line(tinygan, here, args, words):
+    status, out, err = tinygan(*args)
+    assert (status, out) == (2, "") and one_line(err) and words in err
+
+
+def test_a_run_without_known_figures_is_refused(tinygan, cheap):
+    np.save("mine.npy", np.random.default_rng(0).normal(size=(50, 3)))
+    assert tinygan("train", "--data", "mine.npy", *TINY, "--out", "run")[0] == 0
+    status, _, err = tinygan("evaluate", "run")
+    assert status == 2 and one_line(err) and "no figures are known for" in err

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, grad, models, nn
+from tinygan import Tensor, backend, grad, nn
 from tinygan.functional import call
 from tinygan.randomness import seed
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinygan import checkpoint, data, files, nn, plot, run, train
+from tinygan import checkpoint, data, files, nn, plot, recipes, run, train
 from tinygan.checkpoint import CheckpointError
 from tinygan.losses import LOSSES
 from tinygan.randomness import rng, seed
@@ -132,12 +132,12 @@ def test_the_default_sizes_depend_on_data_and_model():
     cases = [(True, None, "conv"), (True, "mlp", "mlp"), (False, None, "points"), (False, "mlp", "points")]
     for is_image, model, key in cases:
         config = Config(model=model, lr=0.5).complete(is_image)
-        expected = {**run.DEFAULTS[key], "lr": 0.5}
+        expected = {**recipes.DEFAULTS[key], "lr": 0.5}
         assert {k: getattr(config, k) for k in expected} == expected
 
 
 @pytest.mark.parametrize("config, message", [
-    (ring(model="conv"), "conv needs images, but ring is made of 2-D points"),
+    (ring(model="conv"), "conv needs images, but ring is made of points"),
     (ring(data="rings"), "unknown data 'rings': choose one of digits"),
     (ring(data="digits", batch_size=101), "--batch-size 101 is more than the 100 samples of digits"),
 ])

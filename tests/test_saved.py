@@ -42,7 +42,7 @@ def change(a_run, **values):
     dict(seed=-1), dict(seed=2 ** 200), dict(size=10 ** 6), dict(keep=0), dict(grey=1), dict(grey="no"), dict(data=5),
     dict(data=None), dict(device="tpu"), dict(device=["cpu"]), dict(model=["mlp"]), dict(model={}), dict(loss={"a": 1}),
     dict(fingerprint=3), dict(shape=[True]), dict(shape=[10 ** 9, 10 ** 9, 3]), dict(shape=[28, 28, 2.0]),
-    dict(shape=[4096, 4096, 4]), dict(shape=[3]), dict(shape=[0, 8, 1]), dict(shape=None), dict(shape="2"), dict(more=1),
+    dict(shape=[4096, 4096, 4]), dict(shape=[0]), dict(shape=[2.0]), dict(shape=[0, 8, 1]), dict(shape=None), dict(shape="2"), dict(more=1),
 ], ids=lambda values: str(values)[:40])
 def test_every_option_is_checked(done, values):
     change(done, **values)

@@ -8,8 +8,8 @@ from .autograd import Tensor
 from .backend import device_of, to_device
 from .data import as_dataset
 from .losses import LOSSES, Loss
-from .nn import BatchNorm, Module
 from .module import whole
+from .nn import BatchNorm, Module
 
 
 def pair(name, value):

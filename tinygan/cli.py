@@ -8,18 +8,20 @@ import warnings
 
 import numpy as np
 
-from . import backend, data, export, plot
+from . import backend, cpu, data, export, metrics, plot
 from .interruption import Handlers, stop
 from .randomness import Randomness
-from .run import DEFAULTS, Config, Run, field, generator_of
-from .saved import OPTIONS
+from .recipes import DEFAULTS, field
+from .run import Config, Run, generator_of
+from .saved import OPTIONS, drawn, labels_in_turn
 from .train import Diverged
 
 RESUMED = ("steps", "device", "keep")           # what may change when a run goes on
 
 TRAIN_HELP = """examples:
   tinygan train                                    a convolutional GAN on the bundled digits
-  tinygan train --data ring --loss wasserstein     eight Gaussians, WGAN-GP, the critic's field
+  tinygan train --data ring --recipe wgan-gp       eight Gaussians, WGAN-GP, the critic's field
+  tinygan train --condition embedding              digits by label
 """
 
 SAMPLE_HELP = """examples:
@@ -48,10 +50,11 @@ def parser():
                   epilog=TRAIN_HELP + "\nThe options of a command: tinygan train --help",
                   formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = root.add_subparsers(dest="command", required=True,
-                                   metavar="{train,sample,export,info}")
+                                   metavar="{train,sample,evaluate,export,info}")
     for name, options, epilog, description in (
             ("train", train_options, TRAIN_HELP, "Train a GAN and write a run folder."),
             ("sample", sample_options, SAMPLE_HELP, "Draw samples from a trained run."),
+            ("evaluate", evaluate_options, None, "Measure a trained run: modes, or digits."),
             ("export", export_options, None, "Write a network of a run as a .safetensors file."),
             ("info", lambda i: None, None, "Print versions, BLAS, threads and devices.")):
         options(commands.add_parser(name, help=description, description=description,
@@ -67,6 +70,12 @@ def train_options(t):
                    help="default: conv for images, mlp for 2-D points")
     t.add_argument("--loss", choices=OPTIONS["loss"],
                    help="default: non-saturating; wasserstein adds the penalty of WGAN-GP")
+    t.add_argument("--recipe", choices=OPTIONS["recipe"],
+                   help="instead of a loss, with all that goes with it: "
+                        + ", ".join(OPTIONS["recipe"]), metavar="NAME")
+    t.add_argument("--condition", choices=OPTIONS["condition"],
+                   help="tell both players the samples' labels, in this way (default: not at all)")
+    t.add_argument("--pack", type=int, metavar="N", help="samples that D sees per verdict")
     for name, kind, meaning in (("steps", int, "training steps"),
                                 ("batch_size", int, "samples in a step"),
                                 ("lr", float, "Adam's rate"), ("width", int, "channels or units"),
@@ -103,6 +112,15 @@ def sample_options(s):
     s.add_argument("--device", choices=OPTIONS["device"], default="cpu", help="default: cpu")
 
 
+def evaluate_options(e):
+    """The options of `tinygan evaluate`."""
+    e.add_argument("run", type=path, metavar="RUN", help="a run folder")
+    e.add_argument("--n", type=int, default=2000, metavar="N",
+                   help="number of samples (default: 2000)")
+    e.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    e.add_argument("--device", choices=OPTIONS["device"], default="cpu", help="default: cpu")
+
+
 def export_options(e):
     """The options of `tinygan export`."""
     e.add_argument("run", type=path, metavar="RUN", help="a run folder")
@@ -115,6 +133,8 @@ def train(args):
     """`tinygan train`"""
     given = {name: value for name, value in vars(args).items()
              if hasattr(Config, name) and value is not None}
+    if args.loss and args.recipe:
+        raise ValueError(f"--loss: not with --recipe, as {args.recipe} has a loss of its own")
     if args.resume is not None:
         others = [name for name in given if name not in RESUMED]
         others += [name for name in ("out", "force") if getattr(args, name)]
@@ -126,8 +146,9 @@ def train(args):
     else:
         run = Run.start(Config(**given), args.out, args.force)
     c, x = run.config, run.dataset.x
-    print(f"{c.data}: {len(x):,} samples of {x.shape[1:]}, {c.model} networks, {c.loss} loss, "
-          f"batch {c.batch_size}, on the {c.device}; writing to {run.folder}", flush=True)
+    how = f"recipe {c.recipe}" if c.recipe else f"{c.loss} loss"
+    print(f"{c.data}: {len(x):,} samples of {x.shape[1:]}, {c.model} networks, {how}, batch "
+          f"{c.batch_size}, on the {c.device}; writing to {run.folder}", flush=True)
     return run.train()
 
 
@@ -148,20 +169,37 @@ def sample(args):
     if not 1 <= args.n <= 100_000:
         raise ValueError(f"--n: expected an integer from 1 to 100000, got {args.n}")
     gan, config, shape = generator_of(args.run, backend.pick_device(args.device))
-    rng = Randomness(args.seed).rng("latent")
+    randomness = Randomness(args.seed)
     if args.interpolate:
-        ends = rng.standard_normal((max(1, args.n // 8), 2, config.latent), dtype=np.float32)
-        z = np.concatenate([walk(a, b, 8) for a, b in ends])
+        rows = max(1, args.n // 8)
+        ends = randomness.rng("latent").standard_normal((rows, 2, config.latent), dtype=np.float32)
+        label = labels_in_turn(rows, config)            # each row keeps its own
+        fake = np.concatenate([gan.sample(walk(*ends[i], 8), *(np.full(8, k[i]) for k in label))
+                               for i in range(rows)])
     else:
-        z = rng.standard_normal((args.n, config.latent), dtype=np.float32)
-    fake = np.concatenate([gan.sample(z[i:i + 256]) for i in range(0, len(z), 256)])
+        fake = drawn(gan, config, args.n, randomness)
     if len(shape) > 1:
         picture = plot.to_grid(fake, columns=8 if args.interpolate else None)
     else:
         real = data.load(config.data, seed=config.seed).x
-        picture = plot.density(fake, real, field=field(gan, config))
+        picture = plot.density(fake, real, field=field(gan))
     plot.save_image(args.out, picture)
     print(f"{len(fake)} samples: {args.out}")
+    return 0
+
+
+def evaluate(args):
+    """`tinygan evaluate`"""
+    gan, config, shape = generator_of(args.run, backend.pick_device(args.device))
+    dataset = data.load(config.data, size=config.size, grey=config.grey, seed=config.seed)
+    if dataset.mixture is None and shape != (28, 28, 1):
+        raise ValueError(f"evaluate: no figures are known for {config.data}: it needs points of a "
+                         "known mixture (ring, grid) or digits (N, 28, 28, 1)")
+    fake = drawn(gan, config, args.n, Randomness(args.seed))
+    labels = labels_in_turn(args.n, config)
+    figures = (metrics.evaluate_points(fake, dataset.mixture) if dataset.mixture is not None else
+               metrics.evaluate_digits(fake, *labels, train=dataset.x))
+    print(metrics.table(figures))
     return 0
 
 
@@ -198,7 +236,8 @@ def run(argv):
     + n for signal n."""
     args = parser().parse_args(argv)
     try:
-        commands = {"train": train, "sample": sample, "export": write_export, "info": info}
+        commands = {"train": train, "sample": sample, "evaluate": evaluate,
+                    "export": write_export, "info": info}
         return commands[args.command](args)
     except BrokenPipeError:                     # whoever read the output has gone, as `head` does
         return 128 + 13
@@ -220,6 +259,8 @@ def main(argv=None):
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):      # a name that the terminal cannot show stops nothing
             stream.reconfigure(errors="backslashreplace")
+    if os.environ.get("TINYGAN_KEEP_MEMORY") != "0":
+        cpu.keep_freed_memory()
     try:
         with Handlers(stop):
             try:

@@ -22,7 +22,7 @@ import numpy as np
 from . import images
 from . import mnist as idx
 from .backend import to_host, xp
-from .files import open_regular
+from .files import require_regular
 from .mixtures import Mixture, grid, ring, swissroll
 from .mnist import DownloadError, parse_idx
 from .randomness import Randomness
@@ -219,7 +219,8 @@ def array_file(path):
     """
     path = os.path.abspath(os.path.expanduser(path))
     try:
-        with open_regular(path) as file:
+        require_regular(path)
+        with open(path, "rb") as file:
             x, labels = _read(file)
     except Exception as e:                                      # damaged files raise anything
         reason = getattr(e, "strerror", None) or str(e) or type(e).__name__

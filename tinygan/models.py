@@ -10,9 +10,9 @@ import math
 from . import nn
 from .autograd import data_of
 from .backend import xp
+from .module import whole
 from .nn import BatchNorm, Conv2d, ConvTranspose2d, Embedding, LeakyReLU, Linear, ReLU, Reshape
 from .ops import concatenate
-from .module import whole
 
 LABEL = 16              # numbers per label that a conditional generator learns
 CONDITIONS = ("concatenate", "embedding", "projection", "auxiliary")

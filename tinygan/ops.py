@@ -38,8 +38,19 @@ from .elementwise import (
     where,
 )
 from .products import contract, dot, einsum, linear, matmul
-from .reductions import (log_softmax, logsumexp, max, mean, min, norm, normalize, softmax,
-                         standardize, sum, var)
+from .reductions import (
+    log_softmax,
+    logsumexp,
+    max,
+    mean,
+    min,
+    norm,
+    normalize,
+    softmax,
+    standardize,
+    sum,
+    var,
+)
 from .shapes import (
     add_at,
     astype,

@@ -31,13 +31,14 @@ import warnings
 import numpy as np
 from PIL import Image
 
-from . import backend, checkpoint, data, files, models, plot, saved
+from . import backend, checkpoint, classifier, coverage, data, files, plot, saved
 from .checkpoint import CheckpointError, refused
 from .interruption import Interruption
 from .progress import Progress
 from .randomness import Randomness
+from .recipes import build, field
 from .saved import Config, checkpoints, generator_of, load_weights, read_config, resume_command
-from .train import GAN, Diverged, fit, row, wgan_gp
+from .train import Diverged, fit, row
 
 __all__ = ["Config", "Run", "build", "field", "generator_of", "load_weights", "read_config"]
 
@@ -45,43 +46,6 @@ FRAMES = 48                 # pictures in training.gif
 LOGS = 500                  # rows in log.csv
 PERIOD = 30.0               # seconds between two checkpoints
 PRODUCTS = ("frames.npz", "log.csv", "samples.png", "training.gif", "losses.png")
-
-HIDDEN = 256                # units of the dense layer in both convolutional networks: it makes digits whole (see README)
-DEFAULTS = {
-    "conv": dict(steps=2800, batch_size=32, lr=1e-3, width=16, latent=64),
-    "mlp": dict(steps=4000, batch_size=64, lr=2e-4, width=256, latent=64),
-    "points": dict(steps=5000, batch_size=256, lr=1e-3, width=128, latent=16),
-}
-
-
-def build(config, shape):
-    """The GAN of a configuration, for samples of this shape: (2,) or (H, W, C)."""
-    penalised = config.loss == "wasserstein"
-    if config.model == "conv":
-        size, channels = shape[1], shape[2]
-
-        def generator():
-            return models.conv_generator(config.latent, size, channels, config.width, HIDDEN)
-        discriminator = models.conv_discriminator(size, channels, config.width, not penalised, HIDDEN)
-    else:
-        w = config.width
-        wide = (w, 2 * w, 4 * w) if len(shape) > 1 else (w, w)
-
-        def generator():
-            return models.mlp_generator(config.latent, shape, wide)
-        discriminator = models.mlp_discriminator(shape, wide[1::-1])
-    g, average = generator(), generator()
-    for net in (g, average, discriminator):
-        net.to(config.device)
-    extra = {}
-    if penalised:       # Gulrajani et al. 2017: betas of algorithm 1; weight 10 for images, 0.1 for toy data as in their code
-        extra = dict(penalty=wgan_gp(10.0 if len(shape) > 1 else 0.1), d_steps=2, betas=(0.0, 0.9))
-    return GAN(g, discriminator, config.latent, loss=config.loss, lr=config.lr, average=average, decay=0.998, **extra)
-
-
-def field(gan, config):
-    """What to draw behind 2-D samples: D's probability that a point is real, or a critic's plain score."""
-    return gan.logits if config.loss == "wasserstein" else gan.score
 
 
 def png(image):
@@ -109,6 +73,7 @@ class Run:
         z = Randomness(config.seed).rng("picture")
         # The same latents in every picture.
         self.latents = z.standard_normal((count, config.latent), dtype=np.float32)
+        self.given = saved.labels_in_turn(count, config)
 
     def path(self, name):
         """Where a file of this run is, whatever the current folder."""
@@ -124,6 +89,10 @@ class Run:
         """
         dataset = data.load(config.data, size=config.size, grey=config.grey, seed=config.seed)
         config.complete(dataset.is_image)
+        if config.condition is not None:
+            if dataset.labels is None:
+                raise ValueError(f"--condition: {config.data} has no labels to go by")
+            config.classes = int(dataset.labels.max()) + 1
         if config.batch_size > len(dataset):
             raise ValueError(f"--batch-size {config.batch_size} is more than the {len(dataset)} "
                              f"samples of {config.data}")
@@ -208,7 +177,8 @@ class Run:
             before, steps = self.gan.steps, self.config.steps
             self.every_log, self.every_frame = max(1, steps // LOGS), max(1, steps // FRAMES)
             self.progress = Progress(steps, before, out)
-            x = backend.to_device(self.dataset.x, self.config.device)
+            arrays = [self.dataset.x, *([self.dataset.labels] if self.config.classes else [])]
+            x, *given = (backend.to_device(a, self.config.device) for a in arrays)
             # Here a signal is only noted, and an overflow is no warning: `Diverged` says more.
             with (Interruption() as self.stop, contextlib.closing(self.progress),
                   np.errstate(all="ignore")):
@@ -216,7 +186,7 @@ class Run:
                 self.began = self.checked - self.seconds
                 if before == 0:
                     self.frames[0] = png(self.picture())
-                fit(self.gan, x, steps, self.config.batch_size, self._after_step)
+                fit(self.gan, x, steps, self.config.batch_size, self._after_step, given=given)
                 self.save()
             return self._farewell(before)
         finally:
@@ -245,7 +215,8 @@ class Run:
             say(f"nothing left to do: {folder} has done its {step} steps; "
                 f"for more: {go_on} --steps N")
         elif step == self.config.steps:
-            say(f"done in {self.seconds:.0f} s: see {os.path.join(folder, 'samples.png')} and "
+            say(f"done in {self.seconds:.0f} s{self.figure()}: see "
+                f"{os.path.join(folder, 'samples.png')} and "
                 f"{os.path.join(folder, 'training.gif')}")
         elif self.stop.signal is not None:
             say(f"stopped at step {step}; go on with: {go_on}")
@@ -258,14 +229,28 @@ class Run:
 
     def picture(self):
         """What the generator makes of the fixed latents now, as a uint8 image."""
-        fake = self.gan.sample(self.latents)
+        fake = self.gan.sample(self.latents, *self.given)
         if not np.isfinite(fake).all():
             raise Diverged("the generator's samples hold NaN or infinity at step "
                            f"{self.gan.steps}; try a smaller learning rate")
         if self.dataset.is_image:
             return plot.to_grid(fake)
-        behind = field(self.gan, self.config)
-        return plot.density(fake, self.dataset.x, field=behind, title=f"step {self.gan.steps:,}")
+        return plot.density(fake, self.dataset.x, field=field(self.gan),
+                            title=f"step {self.gan.steps:,}")
+
+    def figure(self):
+        """How good the generator is, in a few words, where that can be measured."""
+        if self.dataset.mixture is not None:
+            c = coverage.mode_coverage(self.gan.sample(self.latents), self.dataset.mixture)
+            return (f", {c.modes} of {len(self.dataset.mixture.centers)} modes, "
+                    f"{100 * c.high_quality:.1f} % within 3σ of one (perfect: "
+                    f"{100 * coverage.ceiling():.1f} %)")
+        if self.dataset.name in ("digits", "mnist"):
+            fake = saved.drawn(self.gan, self.config, 1000, Randomness(self.config.seed))
+            shares = classifier.class_shares(*classifier.classify(classifier.judge()[0], fake))
+            return (f", {100 * shares.confident:.0f} % readable, rarest digit "
+                    f"{100 * shares.smallest:.1f} %")
+        return ""
 
     def save(self):
         """Write everything the folder holds; each file is replaced as a whole."""

@@ -18,23 +18,19 @@ from reprlib import repr as short
 import numpy as np
 from PIL import Image
 
-from . import checkpoint
+from . import checkpoint, recipes
 from .checkpoint import CheckpointError, refused
 from .files import require_regular
 from .losses import LOSSES
+from .models import CONDITIONS
 from .randomness import Randomness
 
 # What the options can be: from one number to another, or one of several.
 OPTIONS = {"steps": (1, 10 ** 9), "batch_size": (2, 10 ** 6), "lr": (1e-12, 10.0),
            "seed": (0, 2 ** 128), "size": (6, 1024), "width": (1, 8192), "latent": (1, 65536),
-           "keep": (1, 1000), "model": ("mlp", "conv"), "loss": tuple(LOSSES),
+           "keep": (1, 1000), "pack": (1, 64), "classes": (0, 10_000), "model": ("mlp", "conv"),
+           "loss": tuple(LOSSES), "recipe": tuple(recipes.RECIPES), "condition": CONDITIONS,
            "device": ("auto", "cpu", "gpu"), "grey": (False, True)}
-
-
-def _recipes():
-    """The table of defaults and `build`."""
-    from . import run  # not at the top: run.py imports this file
-    return run
 
 
 @dataclasses.dataclass
@@ -57,6 +53,10 @@ class Config:
     width: int | None = None
     latent: int | None = None
     keep: int = 1
+    recipe: str | None = None
+    condition: str | None = None            # how the players are told the label; None: not at all
+    pack: int | None = None
+    classes: int | None = None              # how many labels there are to be told
     fingerprint: str | None = None          # of the data, to notice when they change
 
     def __post_init__(self):
@@ -81,9 +81,9 @@ class Config:
         """Fill in what was left open. ValueError if the model does not fit the data."""
         self.model = self.model or ("conv" if is_image else "mlp")
         if self.model == "conv" and not is_image:
-            raise ValueError(f"--model conv needs images, but {self.data} is made of 2-D points; "
-                             "use --model mlp")
-        for name, value in _recipes().DEFAULTS[self.model if is_image else "points"].items():
+            raise ValueError(f"--model conv needs images, but {self.data} is made of points; use "
+                             "--model mlp")
+        for name, value in recipes.DEFAULTS[self.model if is_image else "points"].items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
         return self
@@ -110,8 +110,9 @@ def read_config(folder):
             values = json.loads(file.read(1_000_000))
         shape = tuple(values.pop("shape"))
         images = len(shape) == 3 and all(type(n) is int and 0 < n <= 4096 for n in shape)
-        if shape != (2,) and not (images and math.prod(shape) <= 2 ** 24):
-            raise ValueError("shape: expected [2] or [height, width, channels], "
+        points = len(shape) == 1 and type(shape[0]) is int and 0 < shape[0] <= 2 ** 20
+        if not points and not (images and math.prod(shape) <= 2 ** 24):
+            raise ValueError("shape: expected [features] or [height, width, channels], "
                              f"got {short(list(shape))}")
         config = Config(**values).complete(images)
     return config, shape
@@ -120,7 +121,7 @@ def read_config(folder):
 def least_numbers(config, shape):
     """A number of weights that the generator of this configuration cannot have fewer of, for
     samples of this shape."""
-    w, latent, hidden = config.width, config.latent, _recipes().HIDDEN
+    w, latent, hidden = config.width, config.latent, recipes.HIDDEN
     if len(shape) == 1:
         return w * latent + w * w
     if config.model == "mlp":
@@ -161,7 +162,7 @@ def _load_gan(path, config, shape):
             raise ValueError(f"its generator has {numbers:,} numbers, fewer than the one that "
                              "config.json describes")
         with Randomness(config.seed):
-            gan = _recipes().build(config, shape)
+            gan = recipes.build(config, shape)
         parts, info = checkpoint.load(path, gan.state_dict())
         gan.load_state_dict(parts)
     return gan, info
@@ -214,3 +215,15 @@ def generator_of(folder, device="cpu"):
     config, shape = read_config(folder)
     config.device = device
     return load_gan(folder, config, shape)[0], config, shape
+
+
+def labels_in_turn(n, config):
+    """What a generator is told for n samples: (0, 1, 2, ..., 0, 1, ...) if it takes labels."""
+    return (np.arange(n) % config.classes,) if config.classes else ()
+
+
+def drawn(gan, config, n, randomness):
+    """n samples of a run's generator, with the labels in turn."""
+    z = randomness.rng("latent").standard_normal((n, config.latent), dtype=np.float32)
+    arrays = z, *labels_in_turn(n, config)
+    return np.concatenate([gan.sample(*(a[i:i + 256] for a in arrays)) for i in range(0, n, 256)])

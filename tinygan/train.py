@@ -23,9 +23,9 @@ from .backend import device_of, to_device, to_host, xp
 from .checks import check_data, check_game, pair, several
 from .functional import call
 from .losses import LOSSES, r1, wgan_gp
+from .module import whole
 from .optim import EMA, Adam, Optimizer
 from .randomness import current, rng
-from .module import whole
 from .watch import EVERY, Diverged, Watch, check_losses
 
 __all__ = ["GAN", "Diverged", "Round", "batches", "call", "fit", "r1", "row", "wgan_gp"]
