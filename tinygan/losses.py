@@ -95,8 +95,7 @@ def _uniform(real, shape):
 def interpolate(real, fake):
     """x̂ = ε x + (1 − ε) G(z) with one ε ~ U(0, 1) *per sample* (Gulrajani et al. 2017, alg. 1)."""
     if real.shape != fake.shape:
-        raise ValueError(f"interpolate: real {real.shape} and fake {fake.shape} "
-                         "must have one shape")
+        raise ValueError(f"interpolate: real {real.shape} and fake {fake.shape} differ in shape")
     eps = _uniform(real, (len(real),) + (1,) * (real.ndim - 1))
     return eps * real + (1 - eps) * fake
 

@@ -123,14 +123,12 @@ def mlp_discriminator(shape=(2,), hidden=(128, 128), classes=0, condition="embed
 
 
 def _levels(size):
-    """How often a size can be halved before it is 7 pixels or fewer: (times, what is left)."""
-    times, left = 0, size
-    while left > 7 and left % 2 == 0:
-        left, times = left // 2, times + 1
-    if times == 0 or left > 7:
-        raise ValueError("a convolutional network needs an image size of (4..7) · 2ⁿ with n >= 1, "
-                         f"got {size}; try 28, 32 or 64")
-    return times, left
+    """How often a size can be halved until 4 to 7 pixels are left: (times, what is left)."""
+    for times in range(1, 20):
+        if size % 2 ** times == 0 and 4 <= size // 2 ** times <= 7:
+            return times, size // 2 ** times
+    raise ValueError("a convolutional network needs an image size of (4..7) · 2ⁿ with n >= 1, "
+                     f"got {size}; try 28, 32 or 64")
 
 
 def conv_generator(latent=100, size=28, channels=1, width=64, hidden=None, classes=0):

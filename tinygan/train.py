@@ -75,8 +75,8 @@ class GAN:
         self.extras = {**extra_d, **extra_g}
         self.penalty, self.view = _functions("penalty", penalty), _functions("view", view)
         self.terms_d, self.terms_g = _functions("terms_d", terms_d), _functions("terms_g", terms_g)
-        self.schedule, self.after_d = (_functions("schedule", schedule),
-                                       _functions("after_d", after_d))
+        self.schedule = _functions("schedule", schedule)
+        self.after_d = _functions("after_d", after_d)
         self.judge, = _functions("judge", judge or GAN.told)
         self._check(loss, average)
         for role, net in self.networks().items():
@@ -122,8 +122,6 @@ class GAN:
     def parameters(self):
         """The list of all Parameters that learn."""
         return [p for net in self.networks().values() for p in net.parameters()]
-
-    # -------------------------------------------------------------------------------------- a step
 
     def step(self, real, *given):
         """One step on a batch: real samples and what both players are told, arrays (N, ...).
@@ -231,8 +229,6 @@ class GAN:
         """D's probability σ(logit) that each of x is real, as a NumPy array (N,), likewise."""
         return np.exp(-np.logaddexp(-self.logits(x, *given), 0))
 
-    # --------------------------------------------------------------------------------------- state
-
     def parts(self):
         """What has a state of its own: {name: object with state_dict and load_state_dict}."""
         parts = {**self.networks(), "opt_g": self.opt_g, "opt_d": self.opt_d}
@@ -280,11 +276,10 @@ class GAN:
 
 def _functions(name, value):
     """A tuple of what may be None, one function or several."""
-    found = value if isinstance(value, (tuple, list)) else () if value is None else (value,)
-    for function in found:
-        if not callable(function):
-            raise TypeError(f"GAN: {name}: expected a function, got {function!r}")
-    return tuple(found)
+    found = tuple(value) if isinstance(value, (tuple, list)) else (value,) * (value is not None)
+    if not all(map(callable, found)):
+        raise TypeError(f"GAN: {name}: expected a function or several, got {value!r}")
+    return found
 
 
 def _pair(name, value):
