@@ -47,7 +47,7 @@ def test_every_recipe_trains_every_kind_of_network(name, model, shape):
 def test_no_recipe_puts_batchnorm_under_a_gradient_penalty(name, model, shape):
     gan = build(config(model, name), shape)
     kinds = {type(m) for m in gan.d.modules()}
-    assert nn.BatchNorm not in kinds or not gan.penalty and model == "conv"
+    assert nn.BatchNorm not in kinds or gan.penalty is None and model == "conv"
     assert (SpectralNorm in kinds) == (name == "spectral")
 
 
@@ -58,7 +58,7 @@ def test_an_old_loss_name_is_the_recipe_of_that_name():
         seed(0)
         new = build(config(recipe=loss), (2,))
         assert old.loss is new.loss is not None and old.d_steps == new.d_steps
-        assert bool(old.penalty) == bool(new.penalty) == (loss == "wasserstein")
+        assert (old.penalty is None) == (new.penalty is None) == (loss != "wasserstein")
 
 
 @pytest.mark.parametrize("model, shape, strength", [("mlp", (2,), 0.1), ("mlp", (8, 8, 1), 10.0), ("conv", (8, 8, 1), 10.0)])

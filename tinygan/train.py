@@ -73,7 +73,7 @@ class GAN:
         self.d_steps, self.simultaneous, self.steps = d_steps, simultaneous, 0
         extra_d, extra_g = extra_d or {}, extra_g or {}
         self.extras = {**extra_d, **extra_g}
-        self.penalty, self.view = _functions("penalty", penalty), _functions("view", view)
+        self.penalty, self.view = _functions("penalty", penalty) or None, _functions("view", view)
         self.terms_d, self.terms_g = _functions("terms_d", terms_d), _functions("terms_g", terms_g)
         self.schedule = _functions("schedule", schedule)
         self.after_d = _functions("after_d", after_d)
@@ -111,7 +111,7 @@ class GAN:
         if len({device_of(p.data) for net in nets.values() for p in net.parameters()}) > 1:
             raise ValueError("GAN: all networks must be on one device; move each by .to(device)")
         mixes = any(isinstance(m, BatchNorm) and m.training for m in self.d.modules())
-        if mixes and any(getattr(p, "per_sample", False) for p in self.penalty):
+        if mixes and any(getattr(p, "per_sample", False) for p in self.penalty or ()):
             raise ValueError("GAN: a penalty on D's slope cannot work with BatchNorm in D, which "
                              "mixes the samples: leave it out (norm=False) or use LayerNorm")
 
@@ -162,7 +162,7 @@ class GAN:
         d, real, fake = self.told(r), self.see(r.real), self.see(r.fake)
         d_real, d_fake = d(real), d(fake)
         loss = self.loss.discriminator(d_real, d_fake)
-        loss = sum((penalty(d, real, fake) for penalty in self.penalty), start=loss)
+        loss = sum((penalty(d, real, fake) for penalty in self.penalty or ()), start=loss)
         return sum((term(self, r) for term in self.terms_d), start=loss), d_real, d_fake
 
     def _loss_g(self, r):
