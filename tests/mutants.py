@@ -638,7 +638,7 @@ def by_hand():
             ("_plain_shares", "shortcuts are told to skip", "wanted[i] = True", "wanted[i] = False"),
             ("_owned", "read-only results", "not writable or id", "id"),
             ("_owned", "two names for one memory", "not writable or id(_memory(g)) in taken", "not writable"),
-            ("_owned", "the cotangent is handed back", "{id(_memory(data_of(cotangent)))}", "set()"),
+            ("_owned", "the cotangent is handed back", "{id(kept[0])}", "set()"),
             ("_changed_argument", "only the argument itself", "if a.op is not None and a._data.base is not None:", "if False:"),
             ("_why_unreached", "does not see a stale loss", "t.number > node.number:", "False:"),
             ("_why_unreached", "does not see no_grad", "node.name == UNRECORDED", "False"),

@@ -210,7 +210,7 @@ def test_a_schedule_that_would_stop_or_turn_round_is_refused(factor):
     gan = small(schedule=lambda step: factor if step == 1 else 1.0)
     gan.step(some(8, 2))
     before = weights(gan)
-    with pytest.raises(ValueError, match="GAN: schedule: expected a factor > 0, got .* at step 1"):
+    with pytest.raises(ValueError, match="GAN: schedule at step 1: expected a number > 0"):
         gan.step(some(8, 2))
     assert same(before, weights(gan)) and gan.steps == 1
 
@@ -346,7 +346,7 @@ def test_a_gan_that_loads_the_state_goes_on_to_the_same_bit_in_the_log_too(at):
     x, y = some(40, 2), np.arange(40) % 2
 
     def go(gan, to, log):
-        fit(gan, x, to, 8, lambda gan, results: log.append(row(gan, results)), given=(y,), fresh=True)
+        fit(gan, x, to, 8, lambda gan, results: log.append(row(gan, results)), given=(y,))
     log, whole = [], rich()
     go(whole, 9, log)
     seed(0)
@@ -465,7 +465,6 @@ def test_every_weight_is_named_by_its_role_and_place():
 
 
 G, D = (lambda: models.mlp_generator(3, hidden=(8,))), (lambda: models.mlp_discriminator(hidden=(8,)))
-ONE = nn.Linear(3, 2)
 BAD = {
     "d_steps": (dict(d_steps=0), "GAN: d_steps must be an integer >= 1, got 0"),
     "d_steps float": (dict(d_steps=1.5), "GAN: d_steps must be an integer >= 1, got 1.5"),
@@ -476,21 +475,19 @@ BAD = {
     "generator": (dict(generator=lambda z: z), "GAN: the generator must be a Module with parameters"),
     "discriminator": (dict(discriminator=nn.ReLU()), "GAN: the discriminator must be a Module with parameters"),
     "class": (dict(discriminator=nn.Linear), "GAN: the discriminator must be a Module"),
-    "one network": (dict(generator=ONE, discriminator=ONE), "the discriminator shares the parameter weight with the generator"),
     "lr": (dict(lr=0), "lr"), "lr nan": (dict(lr=math.nan), "lr"), "lr pair": (dict(lr=(1e-3, -1)), "lr"),
     "lr three": (dict(lr=(1, 2, 3)), r"GAN: lr: expected one, or a pair \(D's, G's\)"),
     "decay": (dict(average=models.mlp_generator(3, hidden=(8,)), decay=1.5), "decay"),
-    "average of another build": (dict(average=models.mlp_generator(3, hidden=(9,))), "average"),
-    "view": (dict(view=(3,)), "GAN: views: expected a function, got 3"),
-    "schedule": (dict(schedule=0.5), "GAN: schedule: expected a function"),
-    "penalty": (dict(penalty=(r1(), 1.0)), "GAN: penalty: expected a function, got 1.0"),
-    "terms": (dict(terms_g=(None, 3)), "GAN: terms_g: expected a function, got"),
-    "after_d": (dict(after_d=0.01), "GAN: after_d: expected a function"),
-    "judge": (dict(judge=5), "GAN: judge: expected a function"),
+    "average of another build": (dict(average=models.mlp_generator(3, hidden=(9,))), r"shape \(3, 8\), expected \(3, 9\)"),
+    "view": (dict(view=(3,)), "GAN: view: expected a function or several, got"),
+    "schedule": (dict(schedule=0.5), "GAN: schedule: expected a function or several, got"),
+    "penalty": (dict(penalty=(r1(), 1.0)), "GAN: penalty: expected a function or several, got"),
+    "terms": (dict(terms_g=(None, 3)), "GAN: terms_g: expected a function or several, got"),
+    "after_d": (dict(after_d=0.01), "GAN: after_d: expected a function or several, got"),
+    "judge": (dict(judge=5), "GAN: judge: expected a function or several, got"),
     "optimizer": (dict(optimizer=3), "GAN: optimizer: expected an Optimizer"),
     "optimizer of nothing": (dict(optimizer=lambda p: None), "GAN: optimizer: expected an Optimizer"),
     "optimizer and lr": (dict(optimizer=lambda p: SGD(p, 1), lr=1e-3), "lr and betas are the default optimizer's"),
-    "extra name": (dict(extra_g={"generator": nn.Linear(1, 1)}), "extra networks need names of their own"),
     "extra": (dict(extra_g={"q": 3}), "GAN: the q must be a Module"),
 }
 
@@ -514,7 +511,7 @@ def test_an_average_is_a_network_of_its_own():
     g = G()
     shared = nn.Sequential(g[0], nn.LeakyReLU(), nn.Linear(8, 2))
     for average in (g, shared):
-        with pytest.raises(ValueError, match="GAN: the average shares the parameter 0.weight with the generator"):
+        with pytest.raises(ValueError, match="EMA: the average must be a network of its own"):
             GAN(g, D(), 3, average=average)
 
 

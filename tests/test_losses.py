@@ -338,7 +338,8 @@ def test_named_penalties_look_where_their_papers_do(make, where, center, weight)
 
 
 @pytest.mark.parametrize("options, message", [(("nowhere", 0), "where must be one of real, fake, between, around"),
-                                              (("real", -1), "must be >= 0"), (("real", 0, math.nan), "must be >= 0")])
+                                              (("real", -1), "center: expected a number >= 0"),
+                                              (("real", 0, math.nan), "weight: expected a number >= 0")])
 def test_penalties_that_cannot_be_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         losses.penalty(*options)

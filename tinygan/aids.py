@@ -8,10 +8,49 @@ import numpy as np
 from . import ops
 from .autograd import data_of, grad
 from .backend import xp
-from .functional import call
 from .losses import cross_entropy
+from .module import whole
 from .nn import Conv2d, ConvTranspose2d, Linear, Module
+from .optim import number
 from .randomness import rng
+
+
+def _places(module):
+    """(container, key, value) of all that a Module's parts hold, in lists and dicts too."""
+    boxes = [vars(part) for part in module.modules()]
+    while boxes:
+        box = boxes.pop()
+        for key, value in list(box.items() if isinstance(box, dict) else enumerate(box)):
+            yield box, key, value
+            if isinstance(value, (list, dict)):
+                boxes.append(value)
+
+
+def call(module, parameters, *inputs):
+    """module(*inputs), computed with other parameters: {dotted name: Tensor}, of the same shapes.
+
+    Names are those of `module.named_parameters()`; what is not mentioned is used as it is. The
+    gradient flows into the given Tensors, so they may come from an update that is on the tape:
+
+        new = {name: p - lr * g for (name, p), g in zip(net.named_parameters().items(), slopes)}
+        call(net, new, x)
+    """
+    own = module.named_parameters()
+    for name, value in parameters.items():
+        if name not in own or value.shape != own[name].shape:
+            raise ValueError(f"call: the module has no parameter {name} of shape {value.shape}, "
+                             f"but { {k: p.shape for k, p in own.items()} }")
+    new = {id(own[name]): value for name, value in parameters.items()}
+    places = [place for place in _places(module) if id(place[2]) in new]
+    if {id(p) for _, _, p in places} < new.keys():
+        raise ValueError("call: a parameter in a tuple cannot be replaced; keep it in a list")
+    try:
+        for box, key, p in places:
+            box[key] = new[id(p)]
+        return module(*inputs)
+    finally:
+        for box, key, p in places:
+            box[key] = p
 
 
 class SpectralNorm(Module):
@@ -56,10 +95,10 @@ class SpectralNorm(Module):
     @classmethod
     def everywhere(cls, module):
         """Put every such layer of a network into a SpectralNorm, in place. Returns the network."""
-        for part in module.modules():
-            for name, child in list(vars(part).items()):
-                if isinstance(child, cls.LAYERS) and not isinstance(part, cls):
-                    setattr(part, name, cls(child))
+        done = [m.layer for m in module.modules() if isinstance(m, cls)]
+        for box, key, part in list(_places(module)):
+            if isinstance(part, cls.LAYERS) and part not in done:
+                box[key] = cls(part)
         return module
 
 
@@ -86,11 +125,6 @@ def feature_matching(weight=1.0):
         h_real, h_fake = (gan.d.features(x, *r.given).mean(axis=0) for x in (r.real, r.fake))
         return weight * ((h_real - h_fake) ** 2).sum()
     return term
-
-
-def l1(weight=100.0):
-    """For G: weight · E |x − G(z, y)|, for pairs of x and y (Isola et al. 2017, eq. 3)."""
-    return lambda gan, r: weight * ops.abs(r.fake - r.real).mean()
 
 
 def auxiliary(where, weight=1.0):
@@ -129,8 +163,7 @@ def information(categories, weight=1.0):
 
 def clip_weights(limit=0.01):
     """For `after_d`: every weight of D into [−limit, limit] (Arjovsky et al. 2017, algorithm 1)."""
-    if not limit > 0:
-        raise ValueError(f"clip_weights: limit must be > 0, got {limit!r}")
+    limit = number("clip_weights: limit", limit, 0, np.inf, above=True)
 
     def clip(gan):
         for p in gan.d.parameters():
@@ -145,8 +178,8 @@ def unrolled(steps, lr):
     θₖ₊₁ = θₖ − lr ∂L_D/∂θₖ, and G's gradient flows through every θₖ (Metz et al. 2017, eq. 7). D
     itself does not move.
     """
-    if not (isinstance(steps, int) and steps >= 0 and lr > 0):
-        raise ValueError(f"unrolled: expected steps >= 0 and lr > 0, got {steps!r} and {lr!r}")
+    steps = whole("unrolled: steps", steps, 0)
+    lr = number("unrolled: lr", lr, 0, np.inf, above=True)
 
     def judge(gan, r):
         theta, seen = gan.d.named_parameters(), (gan.see(r.real), gan.see(r.fake))

@@ -158,14 +158,16 @@ def _plain_shares(t, g, needed):
 
 def _owned(arrays, cotangent):
     """The arrays, copied where they are read-only or two names would share one memory."""
-    taken, owned = {id(_memory(data_of(cotangent)))}, []
+    kept = [_memory(data_of(cotangent))]                # alive, so that no other gets its id
+    taken, owned = {id(kept[0])}, []
     for g in arrays:
         if isinstance(g, np.generic):               # a sum over everything is a NumPy number
             g = np.asarray(g)
         writable = getattr(g.flags, "writeable", True) and 0 not in g.strides
         if not writable or id(_memory(g)) in taken:
             g = g.copy()
-        taken.add(id(_memory(g)))
+        kept.append(_memory(g))
+        taken.add(id(kept[-1]))
         owned.append(g)
     return owned
 

@@ -28,6 +28,7 @@ import numpy as np
 from .autograd import Tensor, grad
 from .backend import device_of, to_device, xp
 from .ops import log_softmax, norm, relu, softplus
+from .optim import number
 from .randomness import rng
 
 
@@ -68,10 +69,10 @@ LOSSES = {
 
 
 def smoothed(t=0.9):
-    """Non-saturating with one-sided label smoothing: D's target is t, not 1, on real samples only.
+    """Non-saturating, but D's target is t and not 1 on real samples (Salimans et al. 2016, 3.4).
 
-    L_D = −E [t log σ(r) + (1 − t) log(1 − σ(r))] − E log(1 − σ(f)). The best D is then
-    σ(d) = t p_r / (p_r + p_f), never sure (Salimans et al. 2016, section 3.4).
+    L_D = −E [t log σ(r) + (1 − t) log(1 − σ(r))] − E log(1 − σ(f)). The best D is never sure: it
+    has σ(d) = t p_r / (p_r + p_f).
     """
     if not 0 < t <= 1:
         raise ValueError(f"smoothed: the target t must be in (0, 1], got {t!r}")
@@ -92,13 +93,9 @@ def _uniform(real, shape):
 
 
 def interpolate(real, fake):
-    """x̂ = ε x + (1 − ε) G(z) with one ε ~ U(0, 1) *per sample* (Gulrajani et al. 2017, alg. 1).
-
-    real, fake: arrays of floating-point numbers of one shape (N, ...).
-    """
+    """x̂ = ε x + (1 − ε) G(z) with one ε ~ U(0, 1) *per sample* (Gulrajani et al. 2017, alg. 1)."""
     if real.shape != fake.shape:
-        raise ValueError(f"interpolate: real {real.shape} and fake {fake.shape} "
-                         "must have one shape")
+        raise ValueError(f"interpolate: real {real.shape} and fake {fake.shape} differ in shape")
     eps = _uniform(real, (len(real),) + (1,) * (real.ndim - 1))
     return eps * real + (1 - eps) * fake
 
@@ -106,8 +103,8 @@ def interpolate(real, fake):
 def gradient_penalty(critic, x, center=1.0, one_sided=False):
     """E (‖∇ₓ D(x)‖₂ − center)², the norm per sample over all its features, as a scalar Tensor.
 
-    It can be differentiated again. x: an array (N, ...). one_sided: E max(0, ‖∇ₓ D‖ − center)²,
-    so that only steep slopes count. The critic must treat samples one by one: no BatchNorm, or ∇ₓ D
+    It can be differentiated again. x: an array (N, ...). one_sided: E max(0, ‖∇ₓ D‖ − center)², so
+    that only steep slopes count. The critic must treat samples one by one: no BatchNorm, or ∇ₓ D
     mixes samples. Add the penalty to the loss before taking the gradient: alone it may not depend
     on every parameter (the last bias never changes a slope), which `grad` refuses.
     """
@@ -142,8 +139,8 @@ def penalty(where, center, weight=10.0, one_sided=False):
     """
     if where not in WHERE:
         raise ValueError(f"penalty: where must be one of {', '.join(WHERE)}, got {where!r}")
-    if not (0 <= center < float("inf") and 0 <= weight < float("inf")):
-        raise ValueError(f"penalty: center and weight must be >= 0, got {center!r} and {weight!r}")
+    center, weight = (number(f"penalty: {name}", value, 0, np.inf)
+                      for name, value in (("center", center), ("weight", weight)))
 
     def term(d, real, fake):
         return weight * gradient_penalty(d, WHERE[where](real, fake), center, one_sided)
@@ -175,10 +172,9 @@ def bce_with_logits(logits, target):
 
     Logits and targets t ∈ [0, 1] of one shape.
     """
-    if logits.shape != target.shape:
-        raise ValueError(
-            f"bce_with_logits: logits {logits.shape} and targets {target.shape} must have one "
-            "shape (broadcasting (N, 1) against (N,) would compare every sample with every other)")
+    if logits.shape != target.shape:            # (N, 1) against (N,) would compare all with all
+        raise ValueError(f"bce_with_logits: logits {logits.shape} and targets {target.shape} must "
+                         "have one shape")
     if not ((target >= 0) & (target <= 1)).all():
         raise ValueError("bce_with_logits: targets must be in [0, 1]")
     return (softplus(logits) - target.astype(logits.dtype) * logits).mean()

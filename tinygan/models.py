@@ -33,12 +33,12 @@ class Discriminator(nn.Sequential):
 
     def features(self, x):
         """What the head sees: (N, features)."""
-        for _, layer in self.children()[:-1]:
+        for layer in list(self)[:-1]:
             x = layer(x)
         return x
 
     def head(self, h):
-        return self.children()[-1][1](h)
+        return self[-1](h)
 
 
 class ConditionalDiscriminator(nn.Module):
@@ -50,15 +50,15 @@ class ConditionalDiscriminator(nn.Module):
     auxiliary    not told: `classify` guesses the label from the features (Odena et al. 2017)
     """
 
-    def __init__(self, net, shape, classes, condition):
+    def __init__(self, net, places, classes, condition):
         self.net, self.classes, self.condition = net, classes, condition
-        self.places = tuple(shape[:-1])                             # (H, W), or () for points
-        features = net.children()[-1][1].weight.shape[0]
+        self.places = tuple(places)                                 # (H, W), or () for points
+        features = net[-1].weight.shape[0]
         if condition == "auxiliary":
             self.classifier = Linear(features, classes)
         elif condition != "concatenate":
-            wide = features if condition == "projection" else math.prod(self.places)
-            self.table = Embedding(classes, wide)
+            size = features if condition == "projection" else math.prod(places)
+            self.table = Embedding(classes, size)
 
     def features(self, x, y=None):
         """What the head sees: (N, features)."""
@@ -72,29 +72,28 @@ class ConditionalDiscriminator(nn.Module):
 
     def forward(self, x, y):
         h = self.features(x, y)
+        d = self.net.head(h)
         if self.condition == "projection":
-            return self.net.head(h) + (self.table(y) * h).sum(axis=1, keepdims=True)
-        return self.net.head(h)
+            d = d + (self.table(y) * h).sum(axis=1, keepdims=True)
+        return d
 
     def classify(self, x):
         """Logits (N, K) of the label, by the auxiliary classifier."""
         return self.classifier(self.features(x))
 
 
-def _generator(make, latent, classes):
-    """make(inputs), conditional if there are classes."""
-    if not classes:
-        return make(latent)
-    return ConditionalGenerator(make(whole("generator: latent", latent) + LABEL), classes)
+def _inputs(latent, classes):
+    """How many numbers a generator's first layer sees."""
+    more = LABEL if whole("generator: classes", classes, 0) else 0
+    return whole("generator: latent", latent) + more
 
 
-def _discriminator(make, shape, classes, condition):
-    """make(channels), conditional if there are classes."""
+def _channels(channels, classes, condition):
+    """How many channels a discriminator's first layer sees."""
     if condition not in CONDITIONS:
         raise ValueError(f"condition: expected one of {', '.join(CONDITIONS)}, got {condition!r}")
-    more = {"concatenate": classes, "embedding": 1 if classes else 0}.get(condition, 0)
-    net = make(shape[-1] + more)
-    return ConditionalDiscriminator(net, shape, classes, condition) if classes else net
+    classes = whole("discriminator: classes", classes, 0)
+    return channels + {"concatenate": classes, "embedding": min(classes, 1)}.get(condition, 0)
 
 
 def _dense(widths):
@@ -108,31 +107,28 @@ def mlp_generator(latent=16, shape=(2,), hidden=(128, 128), classes=0):
 
     Images end in tanh.
     """
-    def make(inputs):
-        widths = (inputs, *hidden)
-        end = [nn.Tanh(), Reshape(*shape)] if len(shape) > 1 else []
-        return nn.Sequential(*_dense(widths), Linear(widths[-1], math.prod(shape)), *end)
-    return _generator(make, latent, classes)
+    widths = (_inputs(latent, classes), *hidden)
+    end = [nn.Tanh(), Reshape(*shape)] if len(shape) > 1 else []
+    net = nn.Sequential(*_dense(widths), Linear(widths[-1], math.prod(shape)), *end)
+    return ConditionalGenerator(net, classes) if classes else net
 
 
 def mlp_discriminator(shape=(2,), hidden=(128, 128), classes=0, condition="embedding"):
     """Samples (N, *shape) → logits (N, 1): Linear and LeakyReLU per hidden width, then Linear."""
-    def make(channels):
-        widths = (math.prod(shape[:-1]) * channels, *hidden)
-        start = [nn.Flatten()] if len(shape) > 1 else []
-        return Discriminator(*start, *_dense(widths), Linear(widths[-1], 1))
-    return _discriminator(make, shape, classes, condition)
+    *places, channels = shape
+    widths = (math.prod(places) * _channels(channels, classes, condition), *hidden)
+    start = [nn.Flatten()] if places else []
+    net = Discriminator(*start, *_dense(widths), Linear(widths[-1], 1))
+    return ConditionalDiscriminator(net, places, classes, condition) if classes else net
 
 
 def _levels(size):
-    """How often a size can be halved before it is 7 pixels or fewer: (times, what is left)."""
-    times, left = 0, size
-    while left > 7 and left % 2 == 0:
-        left, times = left // 2, times + 1
-    if times == 0 or left > 7:
-        raise ValueError("a convolutional network needs an image size of (4..7) · 2ⁿ with n >= 1, "
-                         f"got {size}; try 28, 32 or 64")
-    return times, left
+    """How often a size can be halved until 4 to 7 pixels are left: (times, what is left)."""
+    for times in range(1, 20):
+        if size % 2 ** times == 0 and 4 <= size // 2 ** times <= 7:
+            return times, size // 2 ** times
+    raise ValueError("a convolutional network needs an image size of (4..7) · 2ⁿ with n >= 1, "
+                     f"got {size}; try 28, 32 or 64")
 
 
 def conv_generator(latent=100, size=28, channels=1, width=64, hidden=None, classes=0):
@@ -144,21 +140,19 @@ def conv_generator(latent=100, size=28, channels=1, width=64, hidden=None, class
     before all that, as InfoGAN has for MNIST (Chen et al. 2016, appendix C.1): convolutions see
     neighbours, and only a dense layer can plan the whole picture.
     """
-    times, start = _levels(size)
-
-    def make(inputs):
-        layers, c = [], width * 2 ** (times - 1)
-        if hidden is not None:
-            layers += [Linear(inputs, hidden, bias=False), BatchNorm(hidden), ReLU()]
-            inputs = hidden
-        layers += [Linear(inputs, start * start * c, bias=False), Reshape(start, start, c)]
-        for _ in range(times - 1):
-            layers += [BatchNorm(c), ReLU(),
-                       ConvTranspose2d(c, c // 2, 4, stride=2, padding=1, bias=False)]
-            c //= 2
-        layers += [BatchNorm(c), ReLU(), ConvTranspose2d(c, channels, 4, stride=2, padding=1)]
-        return nn.normal_(nn.Sequential(*layers, nn.Tanh()))
-    return _generator(make, latent, classes)
+    inputs, (times, start) = _inputs(latent, classes), _levels(size)
+    layers, c = [], width * 2 ** (times - 1)
+    if hidden is not None:
+        layers += [Linear(inputs, hidden, bias=False), BatchNorm(hidden), ReLU()]
+        inputs = hidden
+    layers += [Linear(inputs, start * start * c, bias=False), Reshape(start, start, c)]
+    for _ in range(times - 1):
+        layers += [BatchNorm(c), ReLU(),
+                   ConvTranspose2d(c, c // 2, 4, stride=2, padding=1, bias=False)]
+        c //= 2
+    layers += [BatchNorm(c), ReLU(), ConvTranspose2d(c, channels, 4, stride=2, padding=1)]
+    net = nn.normal_(nn.Sequential(*layers, nn.Tanh()))
+    return ConditionalGenerator(net, classes) if classes else net
 
 
 def conv_discriminator(size=28, channels=1, width=64, norm=True, hidden=None, classes=0,
@@ -170,19 +164,17 @@ def conv_discriminator(size=28, channels=1, width=64, norm=True, hidden=None, cl
     out, as a gradient penalty demands. `hidden` puts a dense layer of so many units before the
     logit, see `conv_generator`.
     """
-    times, end = _levels(size)
+    layers, c, (times, end) = [], _channels(channels, classes, condition), _levels(size)
 
-    def make(channels):
-        layers, c = [Conv2d(channels, width, 4, stride=2, padding=1), LeakyReLU(0.2)], width
-        for _ in range(times - 1):
-            layers += [Conv2d(c, 2 * c, 4, stride=2, padding=1, bias=not norm),
-                       *([BatchNorm(2 * c)] if norm else []), LeakyReLU(0.2)]
-            c *= 2
-        layers.append(nn.Flatten())
-        features = end * end * c
-        if hidden is not None:
-            layers += [Linear(features, hidden, bias=not norm),
-                       *([BatchNorm(hidden)] if norm else []), LeakyReLU(0.2)]
-            features = hidden
-        return nn.normal_(Discriminator(*layers, Linear(features, 1)))
-    return _discriminator(make, (size, size, channels), classes, condition)
+    def add(layer, out, norm):
+        layers.extend([layer, *([BatchNorm(out)] if norm else []), LeakyReLU(0.2)])
+        return out
+    for level in range(times):
+        out, normed = width * 2 ** level, norm and level > 0
+        c = add(Conv2d(c, out, 4, stride=2, padding=1, bias=not normed), out, normed)
+    layers.append(nn.Flatten())
+    features = end * end * c
+    if hidden is not None:
+        features = add(Linear(features, hidden, bias=not norm), hidden, norm)
+    net = nn.normal_(Discriminator(*layers, Linear(features, 1)))
+    return ConditionalDiscriminator(net, (size, size), classes, condition) if classes else net

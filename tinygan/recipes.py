@@ -6,7 +6,7 @@
 from functools import partial
 
 from . import losses, models
-from .aids import SpectralNorm, clip_weights
+from .aids import SpectralNorm, auxiliary, clip_weights
 from .optim import RMSProp
 from .train import GAN
 from .views import Pack
@@ -43,63 +43,58 @@ RECIPES = {
 }
 
 
-def settings(config):
-    """The settings of a configuration: its recipe, or else its loss, and its own norm and pack."""
-    name = getattr(config, "recipe", None) or config.loss
-    if name not in RECIPES:
-        raise ValueError(f"recipe: expected one of {', '.join(RECIPES)}, got {name!r}")
-    own = {key: getattr(config, key, None) for key in ("norm", "pack")}
-    chosen = {"norm": True, "pack": 1, "spectral": False, **RECIPES[name],
-              **{key: value for key, value in own.items() if value is not None}}
-    batch = getattr(config, "batch_size", None) or chosen["pack"]
-    if batch % chosen["pack"]:
-        raise ValueError(f"{name}: a batch of {batch} cannot be divided into packs of "
-                         f"{chosen['pack']}")
-    if chosen["pack"] > 1 and getattr(config, "classes", 0):
-        raise ValueError(f"{name}: packed samples have several labels, but D takes one: leave out "
-                         "either the classes or the packing")
-    return chosen
-
-
-def players(config, shape, norm, pack):
-    """D, and a function that makes a generator, for samples of this shape."""
-    seen, k = (*shape[:-1], shape[-1] * pack), getattr(config, "classes", 0) or 0
-    told = dict(classes=k, condition=getattr(config, "condition", None) or "embedding")
-    if config.model == "conv":
-        if len(shape) < 3 or shape[0] != shape[1]:
-            raise ValueError(f"model conv needs square images (H, H, C), got samples {shape}")
-        return (models.conv_discriminator(shape[1], seen[2], config.width, norm, HIDDEN, **told),
-                partial(models.conv_generator, config.latent, *shape[1:], config.width, HIDDEN, k))
-    w = config.width
-    wide = (w, 2 * w, 4 * w) if len(shape) > 1 else (w, w)
-    return (models.mlp_discriminator(seen, wide[1::-1], **told),
-            partial(models.mlp_generator, config.latent, shape, wide, k))
-
-
 def build(config, shape):
     """The GAN of a configuration, for samples of this shape: (2,) or (H, W, C).
 
     config has model ('mlp' or 'conv'), loss or recipe, width, latent, lr, device, and may have
-    batch_size, norm, pack, classes and condition (see models.py).
+    batch_size, pack, classes and condition (see models.py).
     """
-    options = settings(config)
+    name = getattr(config, "recipe", None) or config.loss
+    if name not in RECIPES:
+        raise ValueError(f"recipe: expected one of {', '.join(RECIPES)}, got {name!r}")
+    options = {"norm": True, "pack": 1, "spectral": False, **RECIPES[name]}
     norm, pack, spectral = (options.pop(key) for key in ("norm", "pack", "spectral"))
-    discriminator, generator = players(config, tuple(shape), norm, pack)
+    pack = getattr(config, "pack", None) or pack
+    if (getattr(config, "batch_size", None) or pack) % pack:
+        raise ValueError(f"{name}: a batch of {config.batch_size} cannot be divided into packs of "
+                         f"{pack}")
+    if pack > 1 and getattr(config, "classes", 0):
+        raise ValueError(f"{name}: packed samples have several labels, but D takes one: leave out "
+                         "either the classes or the packing")
+
+    d, generator = players(config, tuple(shape), norm, pack)
     if spectral:
-        SpectralNorm.everywhere(discriminator)
+        SpectralNorm.everywhere(d)
     g, average = generator(), generator()
-    for net in (g, average, discriminator):
+    for net in (g, average, d):
         net.to(config.device)
-    for key in ("penalty", "after_d"):
-        if key in options:
-            make, *strengths = options[key]
-            options[key] = make(strengths[len(shape) == 1])
+    for key in options.keys() & {"penalty", "after_d"}:
+        make, *strengths = options[key]
+        options[key] = make(strengths[len(shape) == 1])
+    if getattr(config, "condition", None) == "auxiliary":
+        fake = auxiliary("fake")
+        options |= dict(terms_d=(auxiliary("real"), fake), terms_g=fake)
     if "optimizer" in options:
         options["optimizer"] = partial(options["optimizer"], lr=config.lr)
     else:
         options["lr"] = config.lr
-    return GAN(g, discriminator, config.latent, average=average, decay=0.998,
+    return GAN(g, d, config.latent, average=average, decay=0.998,
                view=Pack(pack) if pack > 1 else None, **options)
+
+
+def players(config, shape, norm, pack):
+    """D, and a function that makes a generator, for samples of this shape."""
+    *places, channels = shape
+    w, latent, k = config.width, config.latent, getattr(config, "classes", 0) or 0
+    told = dict(classes=k, condition=getattr(config, "condition", None) or "embedding")
+    if config.model == "conv":
+        if len(places) != 2 or places[0] != places[1]:
+            raise ValueError(f"model conv needs square images (H, H, C), got samples {shape}")
+        return (models.conv_discriminator(places[0], channels * pack, w, norm, HIDDEN, **told),
+                partial(models.conv_generator, latent, places[0], channels, w, HIDDEN, k))
+    wide = (w, 2 * w, 4 * w) if places else (w, w)
+    return (models.mlp_discriminator((*places, channels * pack), wide[1::-1], **told),
+            partial(models.mlp_generator, latent, shape, wide, k))
 
 
 def field(gan):

@@ -11,6 +11,7 @@ else is an option of `GAN`: the losses and what is added to them, what D is show
 are told, who moves when and how.
 """
 
+import inspect
 import json
 import threading
 from functools import partial
@@ -18,15 +19,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .autograd import grad, no_grad
-from .backend import device_of, to_device, to_host, xp
-from .checks import check_data, check_game, pair, several
-from .functional import call
-from .losses import LOSSES, r1, wgan_gp
+from .aids import call
+from .autograd import data_of, grad, no_grad
+from .backend import device_of, to_device, to_host
+from .data import as_dataset
+from .losses import LOSSES, Loss, r1, wgan_gp
 from .module import whole
-from .optim import EMA, Adam, Optimizer
+from .nn import BatchNorm, Module
+from .optim import EMA, Adam, Optimizer, number
 from .randomness import current, rng
-from .watch import EVERY, Diverged, Watch, check_losses
+from .watch import EVERY, Diverged, Watch, row
 
 __all__ = ["GAN", "Diverged", "Round", "batches", "call", "fit", "r1", "row", "wgan_gp"]
 
@@ -68,22 +70,50 @@ class GAN:
                  extra_g=None, judge=None, after_d=None):
         self.g, self.d, self.latent = generator, discriminator, latent
         self.loss = LOSSES.get(loss, loss) if isinstance(loss, str) else loss
-        self.penalty = several(penalty) or None
-        self.terms_d, self.terms_g, self.judge = several(terms_d), several(terms_g), judge
-        self.views, self.schedule, self.after_d = several(view), schedule, after_d
         self.d_steps, self.simultaneous, self.steps = d_steps, simultaneous, 0
-        extras = extra_d or {}, extra_g or {}
-        self.extras = extras[0] | extras[1]
-        check_game(self, average)
+        extra_d, extra_g = extra_d or {}, extra_g or {}
+        self.extras = {**extra_d, **extra_g}
+        self.penalty, self.view = _functions("penalty", penalty) or None, _functions("view", view)
+        self.terms_d, self.terms_g = _functions("terms_d", terms_d), _functions("terms_g", terms_g)
+        self.schedule = _functions("schedule", schedule)
+        self.after_d = _functions("after_d", after_d)
+        self.judge, = _functions("judge", judge or GAN.told)
+        self._check(loss, average)
         for role, net in self.networks().items():
             net.name_parameters(f"{role}.")     # so that a message says which weight it means
-        self.opt_d, self.opt_g = self._optimizers(optimizer, lr, betas, extras)
+        if optimizer is None:
+            betas = (0.5, 0.999) if betas is None else betas
+            rates = _pair("lr", 2e-4 if lr is None else lr)
+            optimizer = [partial(Adam, lr=rate, betas=betas) for rate in rates]
+        elif lr is not None or betas is not None:
+            raise ValueError("GAN: lr and betas are the default optimizer's; give them to yours")
+        of_d, of_g = _pair("optimizer", optimizer)
+        self.opt_d = _optimizer(of_d, [discriminator, *extra_d.values()])
+        self.opt_g = _optimizer(of_g, [generator, *extra_g.values()])
         self.rates = self.opt_d.lr, self.opt_g.lr
         self.device = device_of(self.opt_g.params[0].data)
         self.average = None if average is None else EMA(generator, average, decay)
         self.random = current().copy()          # its own from here on, see randomness.py
-        self.loss_g = self.slopes = None        # of G's last move: the loss and its gradients
+        self.loss_g = None                      # of G's last move
         self.warned, self.lock = set(), threading.RLock()
+
+    def _check(self, loss, average):
+        """Raise a ValueError or TypeError for players and options that cannot play."""
+        nets = self.networks() | ({} if average is None else {"average": average})
+        for role, net in nets.items():
+            if not isinstance(net, Module) or not net.parameters():
+                raise TypeError(f"GAN: the {role} must be a Module with parameters, got {net!r}")
+        whole("GAN: d_steps", self.d_steps)
+        if not callable(self.latent):
+            whole("GAN: latent", self.latent)
+        if not isinstance(self.loss, Loss):
+            raise ValueError(f"loss: expected one of {', '.join(LOSSES)} or a Loss, got {loss!r}")
+        if len({device_of(p.data) for net in nets.values() for p in net.parameters()}) > 1:
+            raise ValueError("GAN: all networks must be on one device; move each by .to(device)")
+        mixes = any(isinstance(m, BatchNorm) and m.training for m in self.d.modules())
+        if mixes and any(getattr(p, "per_sample", False) for p in self.penalty or ()):
+            raise ValueError("GAN: a penalty on D's slope cannot work with BatchNorm in D, which "
+                             "mixes the samples: leave it out (norm=False) or use LayerNorm")
 
     def networks(self):
         """{role: Module} of all that learns."""
@@ -93,126 +123,94 @@ class GAN:
         """The list of all Parameters that learn."""
         return [p for net in self.networks().values() for p in net.parameters()]
 
-    def _optimizers(self, chosen, lr, betas, extras):
-        """D's and G's Optimizer, as the options say."""
-        if chosen is None:
-            betas = (0.5, 0.999) if betas is None else betas
-            rates = pair("lr", 2e-4 if lr is None else lr)
-            chosen = [partial(Adam, lr=rate, betas=betas) for rate in rates]
-        elif lr is not None or betas is not None:
-            raise ValueError("GAN: lr and betas are the default optimizer's; give them to yours")
-        made = []
-        for net, more, how in zip((self.d, self.g), extras, pair("optimizer", chosen), strict=True):
-            params = [p for part in (net, *more.values()) for p in part.parameters()]
-            opt = how(params) if callable(how) else how
-            if not isinstance(opt, Optimizer) or {*map(id, opt.params)} - {*map(id, params)}:
-                raise ValueError("GAN: optimizer: expected an Optimizer of the player's own "
-                                 "parameters, a function that makes one, or a pair (D's, G's), "
-                                 f"got {how!r}")
-            made.append(opt)
-        return made
-
-    # -------------------------------------------------------------------------------------- a step
-
-    def latents(self, n, name="latent", random=None):
-        """n latents on the networks' device: N(0, 1) from the random generator of this name, or
-        what the function `latent` returns. random: whose generators; by default the GAN's."""
-        with random or self.random:
-            z = (self.latent(n) if callable(self.latent) else
-                 rng(name).standard_normal((n, self.latent), dtype=np.float32))
-        return to_device(z, self.device)
-
-    def see(self, x):
-        """What D is shown of the samples x."""
-        for view in self.views:
-            x = view(x, self.steps)
-        return x
-
     def step(self, real, *given, then=None):
         """One step on a batch: real samples and what both players are told, arrays (N, ...).
 
-        then: a batch (real, *given) for G's move, with latents of its own, if it is not to share
-        D's. Returns L_D, L_G and the logits D(real), D(fake) of D's move, as arrays on the device.
-        On a step without a move of G, L_G is that of its last move.
+        then: a batch (real, *given) for G's move, which else shares D's. Returns L_D, L_G and the
+        logits D(real), D(fake) of D's move, as arrays on the device. On a step without a move of G,
+        L_G is that of its last move.
         """
         if real.dtype.kind != "f":
             raise TypeError(f"GAN.step: expected floating-point samples, got {real.dtype}; "
                             "bytes (0 to 255) become samples by x.astype('float32') / 127.5 - 1")
         with self.lock, self.random:
             self._set_rates()
-            return self._step(self._deal(real, *given), then)
+            r = self._deal(real, given)
+            loss_d, d_real, d_fake = self._loss_d(r._replace(fake=r.fake.data))
+            slopes_d = grad(loss_d, self.opt_d.params)
+            if not self.simultaneous:
+                self._move_d(slopes_d)
 
-    def _step(self, r, then):
-        loss_d, d_real, d_fake = self._loss_d(r._replace(fake=r.fake.data))
-        slopes_d = grad(loss_d, self.opt_d.params)
-        if not self.simultaneous:
-            self._move_d(slopes_d)
-
-        g_moves = (self.steps + 1) % self.d_steps == 0
-        if g_moves or self.loss_g is None:              # the first loss is wanted for the log
-            loss_g = self._loss_g(r if then is None else self._deal(*then))
-            self.loss_g = loss_g.data
-        if g_moves:
-            self.slopes = grad(loss_g, self.opt_g.params)
-        if self.simultaneous:
-            self._move_d(slopes_d)
-        if g_moves:
-            self.opt_g.step(self.slopes)
-            if self.average is not None:
-                self.average.step()
-        self.steps += 1
+            g_moves = (self.steps + 1) % self.d_steps == 0
+            if g_moves and then is not None:
+                r = self._deal(then[0], tuple(then[1:]))
+            if g_moves or self.loss_g is None:              # the first loss is wanted for the log
+                loss_g = self._loss_g(r)
+                self.loss_g = loss_g.data
+            if g_moves:
+                slopes_g = grad(loss_g, self.opt_g.params)
+            if self.simultaneous:
+                self._move_d(slopes_d)
+            if g_moves:
+                self.opt_g.step(slopes_g)
+                if self.average is not None:
+                    self.average.step()
+            self.steps += 1
         return loss_d.data, self.loss_g, d_real.data, d_fake.data
 
-    def _deal(self, real, *given):
-        """The Round of a batch, with new latents."""
+    def _deal(self, real, given):
+        """A Round with new latents; its fake samples have their history."""
         z = self.latents(len(real))
         return Round(z, given, real, self.g(z, *given))
 
     def _loss_d(self, r):
         """L_D with all that is added to it, and the logits D(real) and D(fake)."""
-        d = self._told(r.given)
-        real, fake = self.see(r.real), self.see(r.fake)
+        d, real, fake = self.told(r), self.see(r.real), self.see(r.fake)
         d_real, d_fake = d(real), d(fake)
         loss = self.loss.discriminator(d_real, d_fake)
-        for penalty in self.penalty or ():
-            loss = loss + penalty(d, real, fake)
-        for term in self.terms_d:
-            loss = loss + term(self, r)
-        return loss, d_real, d_fake
+        loss = sum((penalty(d, real, fake) for penalty in self.penalty or ()), start=loss)
+        return sum((term(self, r) for term in self.terms_d), start=loss), d_real, d_fake
 
     def _loss_g(self, r):
         """L_G with all that is added to it."""
-        d = self._told(r.given) if self.judge is None else self.judge(self, r)
-        logits = [d(self.see(r.fake))]
-        if self.loss.paired:
-            logits.append(d(self.see(r.real)))
-        loss = self.loss.generator(*logits)
-        for term in self.terms_g:
-            loss = loss + term(self, r)
-        return loss
-
-    def _told(self, given):
-        """D as a function of samples alone."""
-        return (lambda x: self.d(x, *given)) if given else self.d
-
-    def _set_rates(self):
-        if self.schedule is not None:
-            factor = self.schedule(self.steps)
-            if not 0 < factor < float("inf"):
-                raise ValueError(f"GAN: schedule: expected a factor > 0, got {factor!r} at step "
-                                 f"{self.steps}; perhaps it ends before the training does")
-            self.opt_d.lr, self.opt_g.lr = (rate * factor for rate in self.rates)
+        d, samples = self.judge(self, r), (r.fake, r.real) if self.loss.paired else (r.fake,)
+        loss = self.loss.generator(*(d(self.see(x)) for x in samples))
+        return sum((term(self, r) for term in self.terms_g), start=loss)
 
     def _move_d(self, slopes):
         self.opt_d.step(slopes)
-        if self.after_d is not None:
-            self.after_d(self)
+        for hook in self.after_d:
+            hook(self)
 
-    # ----------------------------------------------------------------------------------- questions
+    def _set_rates(self):
+        for schedule in self.schedule:
+            who = f"GAN: schedule at step {self.steps}"
+            factor = number(who, schedule(self.steps), 0, np.inf, above=True)
+            self.opt_d.lr, self.opt_g.lr = (rate * factor for rate in self.rates)
+
+    def latents(self, n, name="latent", random=None):
+        """n latents on the networks' device: N(0, 1) from the random generator of this name, or
+        what the function `latent` returns. random: whose generators; by default the GAN's."""
+        random = random or self.random
+        if not callable(self.latent):
+            z = random.rng(name).standard_normal((n, self.latent), dtype=np.float32)
+            return to_device(z, self.device)
+        with random:
+            return to_device(self.latent(n), self.device)
+
+    def see(self, x):
+        """What D is shown of the samples x."""
+        for view in self.view:
+            x = view(x, self.steps)
+        return x
+
+    def told(self, r):
+        """D as a function of samples alone, told what belongs to the Round."""
+        return (lambda x: self.d(x, *r.given)) if r.given else self.d
 
     def _array(self, x):
         """x as an array on the networks' device, floating-point numbers in the networks' type."""
-        x = x if hasattr(x, "dtype") else np.asarray(x)
+        x = data_of(x) if hasattr(x, "dtype") else np.asarray(x)
         dtype = self.opt_g.params[0].dtype if x.dtype.kind == "f" else x.dtype
         return to_device(x.astype(dtype, copy=False), self.device)
 
@@ -229,15 +227,13 @@ class GAN:
     def logits(self, x, *given):
         """What D says of each of x, as a NumPy array (N,), in evaluation mode."""
         x = self._array(x)
-        for view in self.views:
+        for view in self.view:
             x = view.alone(x) if hasattr(view, "alone") else x
         return self._evaluate(self.d, x, *given).reshape(-1)
 
     def score(self, x, *given):
         """D's probability σ(logit) that each of x is real, as a NumPy array (N,), likewise."""
         return np.exp(-np.logaddexp(-self.logits(x, *given), 0))
-
-    # --------------------------------------------------------------------------------------- state
 
     def parts(self):
         """What has a state of its own: {name: object with state_dict and load_state_dict}."""
@@ -256,23 +252,26 @@ class GAN:
     def load_state_dict(self, state):
         """Continue where `state_dict` left off. All or nothing: ValueError if it does not fit."""
         with self.lock:
-            parts, before, name = self.parts(), self.state_dict(), "game"
+            before = self.state_dict()
             if state.keys() != before.keys():
-                raise ValueError("GAN.load_state_dict: expected the parts "
-                                 f"{sorted(before)}, found {sorted(state)}")
+                raise ValueError(f"GAN.load_state_dict: expected {[*before]}, found {[*state]}")
             try:
-                game = state["game"]
-                steps = whole("game: steps", np.asarray(game["steps"])[()], 0)
-                loss_g = self._array(np.float64(float(game["loss_g"]))) if steps else None
-                for name, part in parts.items():
-                    part.load_state_dict(state[name])
-                name = "game"
-                self.random.load_state_dict(json.loads(str(game["random"])))
-            except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as e:
-                for part in parts:
-                    parts[part].load_state_dict(before[part])
-                raise ValueError(f"part {name!r} does not fit: {e}") from None
-            self.steps, self.loss_g, self.slopes = steps, loss_g, None
+                self._load(state)
+            except ValueError:
+                self._load(before)
+                raise
+
+    def _load(self, state):
+        name, game = "game", state["game"]
+        try:
+            steps = whole("game: steps", np.asarray(game["steps"])[()], 0)
+            loss_g = self._array(np.float64(float(game["loss_g"]))) if steps else None
+            self.random.load_state_dict(json.loads(str(game["random"])))
+            for name, part in self.parts().items():
+                part.load_state_dict(state[name])
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as e:
+            raise ValueError(f"part {name!r} does not fit: {e}") from None
+        self.steps, self.loss_g = steps, loss_g
 
     def __getstate__(self):
         return vars(self) | {"lock": None}
@@ -281,14 +280,36 @@ class GAN:
         vars(self).update(state, lock=threading.RLock())        # a copy has a lock of its own
 
 
-# --------------------------------------------------------------------------------------- a training
+def _functions(name, value):
+    """A tuple of what may be None, one function or several."""
+    found = tuple(value) if isinstance(value, (tuple, list)) else (value,) * (value is not None)
+    if not all(map(callable, found)):
+        raise TypeError(f"GAN: {name}: expected a function or several, got {value!r}")
+    return found
+
+
+def _pair(name, value):
+    """(D's, G's) of one value for both, or of a pair."""
+    pair = value if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2:
+        raise ValueError(f"GAN: {name}: expected one, or a pair (D's, G's), got {value!r}")
+    return pair
+
+
+def _optimizer(chosen, nets):
+    """The Optimizer of these networks, or of some of their parameters."""
+    params = [p for net in nets for p in net.parameters()]
+    opt = chosen(params) if callable(chosen) else chosen
+    if not isinstance(opt, Optimizer) or {*map(id, opt.params)} - {*map(id, params)}:
+        raise ValueError("GAN: optimizer: expected an Optimizer of the player's own parameters or "
+                         f"a function that makes one, or a pair (D's, G's), got {chosen!r}")
+    return opt
 
 
 def batches(x, size):
     """Endless random batches of x (N, ...), drawn with replacement where x lies.
 
     x may be a tuple of arrays (N, ...), samples and conditions; then each batch is such a tuple.
-    Only the chosen row numbers are sent to the device.
     """
     arrays = x if isinstance(x, tuple) else (x,)
     n = len(arrays[0])
@@ -296,22 +317,8 @@ def batches(x, size):
         raise ValueError(f"batch size: expected 1..{n} (the size of the data set), got {size}")
     while True:
         rows = to_device(rng("batch").integers(n, size=size), device_of(arrays[0]))
-        yield tuple(a[rows] for a in x) if isinstance(x, tuple) else x[rows]
-
-
-def row(gan, results):
-    """The numbers worth logging of one step's results: losses, and D's mean verdicts.
-
-    A verdict is σ(logit) where the loss makes that a probability, and else the logit. This is where
-    a GPU run waits for its kernels. Raises `Diverged` if a loss is not finite.
-    """
-    loss_d, loss_g, *verdicts = (to_host(xp(r).asarray(r)).astype(np.float64) for r in results)
-    check_losses(gan, loss_d, loss_g)
-    if gan.loss.probability:
-        verdicts = [np.exp(-np.logaddexp(-d, 0)) for d in verdicts]
-    d_real, d_fake = (float(d.mean()) for d in verdicts)
-    return {"step": gan.steps, "d_loss": float(loss_d), "g_loss": float(loss_g),
-            "d_real": d_real, "d_fake": d_fake}
+        batch = tuple(a[rows] for a in arrays)
+        yield batch if isinstance(x, tuple) else batch[0]
 
 
 def fit(gan, x, steps, batch_size=64, on_step=None, *, given=(), fresh=False):
@@ -320,19 +327,33 @@ def fit(gan, x, steps, batch_size=64, on_step=None, *, given=(), fresh=False):
     x: a `data.Dataset`, or an array that can be one (`data.as_dataset`). given: arrays (N, ...)
     that both players are told; a Dataset's labels if G takes a condition and nothing is given.
     fresh: G's move gets a batch of its own. on_step(gan, results) runs after each step and may
-    return True to stop early. Raises `Diverged` for NaN and infinity, and warns of games that
-    have gone wrong, see watch.py.
+    return True to stop early. Raises `Diverged` for NaN and infinity, and warns of games that have
+    gone wrong, see watch.py.
     """
-    data, steps = check_data(gan, x, given), whole("fit: steps", steps, 0)
-    stream, watch = batches(data, batch_size), Watch(gan, data)
-    while gan.steps < steps:
+    arrays, steps = learnable(gan, x, given), whole("fit: steps", steps, 0)
+    stream, watch, stop = batches(arrays, batch_size), Watch(gan, arrays), False
+    while gan.steps < steps and not stop:
         with gan.random:
             batch = next(stream)
             own = fresh and (gan.steps + 1) % gan.d_steps == 0
-            then = {"then": next(stream)} if own else {}
-        results = gan.step(*batch, **then)
+            more = {"then": next(stream)} if own else {}
+        results = gan.step(*batch, **more)
         stop = on_step is not None and on_step(gan, results)
         if stop or gan.steps % EVERY == 0 or gan.steps == steps:
             watch(gan, results)
-        if stop:
-            break
+
+
+def learnable(gan, x, given):
+    """(samples, *conditions) on the GAN's device, checked, from arrays or a Dataset."""
+    data = as_dataset(x)
+    needs = inspect.signature(gan.g.forward).parameters.values()
+    if not given and sum(a.default is a.empty and a.kind < a.VAR_POSITIONAL for a in needs) > 1:
+        if data.labels is None:
+            raise ValueError("fit: the generator takes a condition: hand over given=(labels,), or "
+                             "a Dataset with labels")
+        given = (data.labels,)
+    x, *given = (gan._array(a) for a in (data.x, *given))
+    for c in given:
+        if c.shape[:1] != x.shape[:1]:
+            raise ValueError(f"fit: expected {len(x)} conditions, one per sample, got {c.shape}")
+    return x, *given

@@ -11,6 +11,8 @@ import numpy as np
 from . import ops
 from .autograd import data_of
 from .backend import device_of, to_device
+from .module import whole
+from .optim import number
 from .randomness import rng
 
 
@@ -22,9 +24,7 @@ class Pack:
     """
 
     def __init__(self, m=2):
-        if not isinstance(m, int) or m < 1:
-            raise ValueError(f"Pack: m must be an integer >= 1, got {m!r}")
-        self.m = m
+        self.m = whole("Pack: m", m)
 
     def __call__(self, x, step=0):
         if len(x) % self.m:
@@ -43,9 +43,8 @@ class Noise:
     """
 
     def __init__(self, std=0.1, until=None):
-        if not std >= 0 or until is not None and not until > 0:
-            raise ValueError(f"Noise: expected std >= 0, until > 0 or None, got {std!r}, {until!r}")
-        self.std, self.until = std, until
+        self.std = number("Noise: std", std, 0, np.inf)
+        self.until = until if until is None else number("Noise: until", until, 0, np.inf, True)
 
     def __call__(self, x, step=0):
         std = self.std if self.until is None else self.std * max(0.0, 1 - step / self.until)
