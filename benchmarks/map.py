@@ -5,18 +5,21 @@
 A test fails while README's map is not what this prints.
 """
 
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 START, END = "<!-- map: python benchmarks/map.py -->\n", "<!-- end of map -->\n"
 CHAPTERS = {
-    "The book: what is computed. Print it, and read it in this order.":
-        "autograd tape elementwise shapes reductions products ops module nn norms optim losses "
-        "models train windows conv pooling gradcheck diagnosis",
-    "The engine rooms: the same numbers, faster. Nothing in the book imports them.":
+    "The book: what is computed. An afternoon, in this order.":
+        "autograd tape elementwise shapes reductions products optim losses train windows conv "
+        "pooling",
+    "The second day: layers and networks, and how gradients are checked.":
+        "ops module nn norms models gradcheck diagnosis",
+    "The engine rooms: the same numbers, faster. Nothing above imports them.":
         "shortcuts cpu cpu_conv gpu",
-    "Around the book.":
-        "backend randomness recipes",
+    "Around it.":
+        "backend randomness recipes aids views watch",
 }
 
 
@@ -31,8 +34,9 @@ def files():
 
 
 def first_sentence(text):
-    """The first line of a module's docstring."""
-    return text.partition('"""')[2].partition("\n")[0].rstrip('."') + "."
+    """The first sentence of a module's docstring."""
+    paragraph = " ".join(text.partition('"""')[2].partition('"""')[0].partition("\n\n")[0].split())
+    return re.match(r"(.*?[.?])(?= [A-Z]|$)", paragraph + "." * (paragraph[-1] not in ".?"))[1]
 
 
 def rendered():
