@@ -748,11 +748,13 @@ def survives(shown):
 # Survivors that compute the same as the original for every input: a pattern of the description → why.
 EQUIVALENT = {
     r"leaky_relu\[0\]: wrong when plain": "there the shortcut answers, which the suite compares with the recorded reading",
-    r"astype\[0\]: (float64 leaks|x  →  [gy])|astype\[0\], by hand.*": "the engine itself converts a share whose type is not its argument's",
-    r"pad\[0\]: x  →  [gy]|cumsum\[0\]: x  →  [gy]": "only asked for its number of axes, or where shapes agree",
+    r"astype\[0\]: float64 leaks|astype\[0\], by hand.*": "the engine itself converts a share whose type is not its argument's",
+    r"pad\[0\]: x  →  [gy]": "only asked for its number of axes",
+    r"normalize's shortcut, forward: (scale  →  shift|shift  →  scale)": "both are asked alike whether they are one number per channel",
+    r"unbroadcast's shortcut, forward: 1  →  2": "declines two columns instead of one: either way is right",
     r"_restore: axis  →  .*": "a 0-d array has no axis to restore",
     r"_largest: .*": "only over an empty axis, where a sum of nothing follows",
-    r"_standardize_rule: g  →  .*": "only for an empty x, whose gradient has no elements",
+    r"_standardize_rule: x  →  g": "asked for its size only, which both share",
     r"conv2d(_transpose)?'s shortcut, forward: (ho \* wo.*|[xgw]  →  [xgw]|1  →  2)": "only the size of a group of images, or a type that all have",
     r"conv2d_transpose's shortcut, forward: (c < 4  →  c <= 4|4  →  5)": "only how the windows lie in memory",
     r"max_pool's shortcut, forward: (.*zip\(padding.*|True  →  False)": "both are pairs",

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tinygan import losses, nn, ops
+from tinygan import conv, losses, nn, ops
 from tinygan.autograd import Tensor, grad
 from tinygan.backend import to_device, to_host
 
@@ -249,37 +249,40 @@ def test_empty_batches_pass_through(device):
     equal(gw, np.zeros(w.shape))
 
 
-@pytest.mark.parametrize("name, expected", [("softmax", None), ("log_softmax", None), ("logsumexp", -np.inf), ("norm", 0.0)])
-def test_nothing_over_an_empty_axis_is_a_value_and_no_crash(name, expected, device):
-    for shape, axis in [((3, 0), 1), ((3, 0), -1), ((0, 2), 0), ((2, 0, 3), 1), ((0,), 0)]:
-        x = at(np.zeros(shape), device)
-        y = getattr(ops, name)(x, axis=axis)
-        assert y.shape == (shape if expected is None else tuple(np.delete(shape, axis)))
-        if expected is not None:
-            equal(y, np.full(y.shape, expected))
-        assert grad(y.sum(), x).shape == shape
-
-
-@pytest.mark.parametrize("shape", [(0, 5), (4, 0), (0, 3, 3, 2)])
-def test_normalising_nothing_gives_nothing(shape, device):
-    for axis in [(0,), (1,), tuple(range(len(shape) - 1))]:
-        x = at(np.zeros(shape), device)
-        y = ops.normalize(x, 1.0, 0.0, axis=axis)
-        assert y.shape == shape and grad(y.sum(), x).shape == shape
-
-
-@pytest.mark.parametrize("name", ["sum", "mean", "max", "min", "var", "norm", "logsumexp", "softmax", "log_softmax", "cumsum"])
-def test_a_single_number_has_the_axes_0_and_minus_1_or_none_at_all(name):
-    """As NumPy has it, function by function: value and gradient work, or the forward pass refuses."""
-    x = at(3.0, "cpu")
-    for axis in (0, -1):
-        try:
+def test_nothing_over_an_empty_axis_is_a_value_and_no_crash(device):
+    """ops.softmax and ops.log_softmax: nothing; ops.logsumexp: −inf; ops.norm: 0."""
+    for name, expected in [("softmax", None), ("log_softmax", None), ("logsumexp", -np.inf), ("norm", 0.0)]:
+        for shape, axis in [((3, 0), 1), ((3, 0), -1), ((0, 2), 0), ((2, 0, 3), 1), ((0,), 0), ((2, 0), 0)]:
+            x = at(np.zeros(shape), device)
             y = getattr(ops, name)(x, axis=axis)
-        except np.exceptions.AxisError:
-            continue
-        assert grad(y.sum(), x).shape == ()
-    with pytest.raises(np.exceptions.AxisError):
-        getattr(ops, name)(x, axis=1)
+            assert y.shape == (shape if expected is None else tuple(np.delete(shape, axis)))
+            if expected is not None:
+                equal(y, np.full(y.shape, expected))
+            assert grad(y.sum(), x).shape == shape
+
+
+def test_normalising_nothing_gives_nothing(device):
+    """ops.normalize and ops.standardize of no samples, or of no features."""
+    for shape in [(0, 5), (4, 0), (0, 3, 3, 2)]:
+        for axis in [(0,), (1,), tuple(range(len(shape) - 1))]:
+            x = at(np.zeros(shape), device)
+            y = ops.normalize(x, 1.0, 0.0, axis=axis)
+            assert y.shape == shape and grad(y.sum(), x).shape == shape
+
+
+def test_a_single_number_has_the_axes_0_and_minus_1_or_none_at_all():
+    """As NumPy has it, function by function: ops.sum, ops.mean, ops.max, ops.min, ops.var, ops.norm, ops.logsumexp,
+    ops.softmax, ops.log_softmax, ops.cumsum. Value and gradient work, or the forward pass refuses."""
+    x = at(3.0, "cpu")
+    for name in ["sum", "mean", "max", "min", "var", "norm", "logsumexp", "softmax", "log_softmax", "cumsum"]:
+        for axis in (0, -1):
+            try:
+                y = getattr(ops, name)(x, axis=axis)
+            except np.exceptions.AxisError:
+                continue
+            assert grad(y.sum(), x).shape == ()
+        with pytest.raises(np.exceptions.AxisError):
+            getattr(ops, name)(x, axis=1)
 
 
 def test_stacking_along_an_axis_that_is_not_there_is_refused():
@@ -317,15 +320,35 @@ def test_the_statistics_of_ops_normalize_are_the_mean_and_variance_with_the_axes
             np.testing.assert_allclose(host(got), expected, rtol=1e-12)
 
 
-def test_float32_outliers_in_ops_normalize_cost_no_digits():
-    """The sums are taken of deviations: 1e5 among 2,000 numbers, in the first place and in another, on a mean of 100."""
-    for place in (0, 777):
-        a = (np.cos(np.arange(6000.0)).reshape(2000, 3) + 100).astype(np.float32)
-        a[place, 1] = 1e5
+def test_float32_far_from_zero_in_ops_normalize_costs_no_digits():
+    """A mean of a million with deviations of 1, which float32 knows in steps of 1/16: the mean's rounding is taken away.
+    And an outlier of 1e5 among 2,000 numbers, in the first place and in another."""
+    scale, shift = np.float32([3.0, 2.0, 0.5]), np.float32([1.0, -1.0, 0.0])
+    for offset, outlier, place in [(1e6, 1e6, 0), (1e6, 1e6 + 1, 7), (100, 1e5, 0), (100, 1e5, 777)]:
+        a = (np.cos(np.arange(6000.0)).reshape(2000, 3) + offset).astype(np.float32)
+        a[place, 1] = outlier
         exact = a.astype(np.float64)
-        expected = (exact - exact.mean(0)) / np.sqrt(exact.var(0) + 1e-5)
-        got = host(ops.normalize(at(a, "cpu", np.float32), 1.0, 0.0, axis=(0,)))
+        expected = (exact - exact.mean(0)) / np.sqrt(exact.var(0) + 1e-5) * scale + shift
+        got = host(ops.normalize(at(a, "cpu", np.float32), at(scale, "cpu", np.float32), at(shift, "cpu", np.float32), axis=(0,)))
         assert np.abs(got - expected).max() < 4e-6 * np.abs(expected).max()
+
+
+def test_types_mix_in_ops_linear_as_in_numpy():
+    """One argument of three in double precision makes the result double."""
+    arrays = [np.ones((2, 3)), np.ones((3, 4)), np.ones(4)]
+    for double in range(3):
+        ts = [at(a, "cpu", np.float64 if i == double else np.float32) for i, a in enumerate(arrays)]
+        y = ops.linear(*ts)
+        assert y.dtype == np.float64
+        equal(y, np.full((2, 4), 4.0))
+        assert [g.dtype for g in grad(y.sum(), ts)] == [t.dtype for t in ts]
+
+
+def test_padding_beyond_half_the_window_is_refused():
+    """ops.max_pool would compare nothing but padding there."""
+    for kernel, padding in [(2, 2), (3, 2), ((4, 2), (2, 2))]:
+        with pytest.raises(ValueError, match="more than half the kernel"):
+            conv.max_pool2d(np.zeros((1, 6, 6, 1)), kernel, 1, padding)
 
 
 def test_slopes_of_ops_leaky_relu_have_a_default_of_a_fifth():

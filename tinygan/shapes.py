@@ -35,12 +35,12 @@ def _inverse(axes):
 
 @op
 def astype(x, *, dtype):
-    """The same values in another floating-point type      x̄ = ȳ in x's type"""
+    """The same values in another floating-point type      x̄ = ȳ (in x's type again: the engine)"""
     if np.dtype(dtype).kind != "f":
         raise TypeError(f"astype: a Tensor holds floating-point numbers, got {np.dtype(dtype)}; "
                         "for a plain array of another type use x.data.astype(...)")
     return x.astype(dtype)
-astype.vjps(lambda g, y, x, dtype: g.astype(x.dtype))
+astype.vjps(lambda g, y, x, dtype: g)
 
 
 def swap(x):

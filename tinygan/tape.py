@@ -145,7 +145,7 @@ class Op(Definition):
     g = ȳ and all keyword arguments, and returns that argument's share of the gradient. It may use
     operators, the methods that arrays and Tensors share, and other ops, so that it works in both
     readings. It may return the share before summing over axes along which the argument was
-    broadcast: the engine does that.
+    broadcast, and in another floating-point type: the engine mends both.
 
     A caller may give static arguments by position too, after the others, and the arguments of an op
     that takes any number of them as one list: `sum(x, 0)`, `concatenate([a, b], 1)`, as in NumPy.
@@ -273,5 +273,7 @@ def unbroadcast(g, *, shape):
     rule stands in shapes.py, beside its twin `broadcast_to`.
     """
     extra = g.ndim - len(shape)
+    if extra < 0:
+        raise ValueError(f"a rule returned a share of shape {g.shape} for an argument of {shape}")
     axes = tuple(i for i in range(g.ndim) if i < extra or shape[i - extra] == 1 != g.shape[i])
     return g.sum(axis=axes).reshape(shape)
