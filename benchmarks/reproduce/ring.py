@@ -1,0 +1,207 @@
+"""A ring of eight Gaussians, vanilla, relativistic and packed, as published with five seeds. About 40 s of one core per run.
+
+    OPENBLAS_NUM_THREADS=1 python benchmarks/reproduce/ring.py --seeds 20
+
+Published: the table of the repository `paired-discriminator` (training_runs.md, "ring8"), five seeds, mean ± standard
+deviation. Protocol, followed here in full:
+
+    data        8 Gaussians on a circle of radius 2, σ = 0.1; every batch is drawn anew
+    G, D        16 → 128 → 128 → 2 and 2 → 128 → 128 → 1 (packed by two: 4 → 128 → 128 → 1), LeakyReLU 0.2,
+                PyTorch's initialisation, uniform in ±1/√fan_in
+    training    Adam 2e-4, betas (0.5, 0.999), batch 256, one move of D and one of G per step, 10,000 steps;
+                G's move gets latents *and* real samples of its own
+    loss        non-saturating; relativistic: −E log σ(D(x) − D(G(z))), and with the roles changed for G
+    evaluation  10,000 samples of the last G. Modes: at least 1 % of all samples within 3σ. HQ: the share within 3σ
+                of any mode. TV = ½ (Σ |pₖ − 1/8| + share on no mode)
+
+A perfect sampler has 8 modes, 98.889 % HQ and TV 0. The width is the standard deviation within the modes by the
+true one, so a perfect sampler has 1, and a generator that draws a point per mode has 0.
+
+What decides how a run ends? Beside each result stand statistics of the untrained networks, and their correlation
+with the final TV over the seeds. A second experiment crosses initial weights with batches: vanilla runs from some
+weights, each with some sequences of batches and latents. If the weights decided, the TV would vary between weights
+only (share of variance 1), and if chance did, it would vary as much within one row (share near 0).
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from common import RESULTS, correlation, difference, find, mean_sd, run, table  # noqa: E402
+
+import tinygan  # noqa: E402
+from tinygan import Tensor, data, grad, models, plot, to_host, views  # noqa: E402
+from tinygan.metrics import ceiling, mode_coverage  # noqa: E402
+from tinygan.train import GAN  # noqa: E402
+
+METHODS = {"vanilla": dict(), "relativistic": dict(loss="relativistic"), "packed": dict(pack=2)}
+PUBLISHED = {"vanilla": dict(modes=(7.60, 0.89), hq=(0.849, None), tv=(0.226, 0.072)),      # five seeds
+             "relativistic": dict(modes=(7.40, 1.34), hq=(0.836, None), tv=(0.281, 0.170))}
+LATENT, BATCH, SAMPLES = 16, 256, 10_000
+LOOKS = (0.1, 0.2, 0.5)                         # of the training: when the TV is looked at on the way
+STATISTICS = {"sectors": "of the 8 sectors around the modes, how many hold 1 % of G's samples",
+              "spread": "root mean square distance of G's samples from their mean",
+              "offset": "distance of their mean from the centre",
+              "roundness": "smaller by larger standard deviation of the samples' cloud",
+              "slope": "length of D's mean gradient at G's samples",
+              "steepness": "mean length of D's gradient there"}
+
+
+def make(method, weights, seed):
+    """The GAN of a method: its initial weights from one seed, all that is drawn later from another."""
+    options = dict(METHODS[method])
+    pack = options.pop("pack", 1)
+    tinygan.seed(weights)
+    g = models.mlp_generator(LATENT, (2,), (128, 128))
+    d = models.mlp_discriminator((2 * pack,), (128, 128))
+    tinygan.seed(seed)
+    return GAN(g, d, LATENT, lr=2e-4, betas=(0.5, 0.999), view=views.Pack(pack) if pack > 1 else None, **options)
+
+
+def play(gan, mixture, steps, batch=BATCH):
+    """So many steps, each player on a batch of its own."""
+    rng = gan.random.rng("batch")
+    for _ in range(steps):
+        gan.step(mixture.sample(batch, rng), then=(mixture.sample(batch, rng),))
+
+
+def evaluate(gan, mixture):
+    """The published figures of 10,000 samples."""
+    z = gan.latents(SAMPLES, "evaluate")
+    return mode_coverage(gan.sample(z), mixture)
+
+
+def untrained(gan, mixture):
+    """Statistics of the networks before the first step, see STATISTICS."""
+    x = gan.sample(gan.latents(2000, "untrained"))                          # (N, 2)
+    centre, sd = x.mean(axis=0), np.sqrt(np.linalg.eigvalsh(np.cov(x.T)))
+    nearest = (x @ mixture.centers.T).argmax(axis=1)                        # the sector of each sample
+    points = Tensor(x)
+    seen = gan.see(points)
+    slopes = to_host(grad(gan.d(seen).sum(), points))                       # (N, 2)
+    return {"sectors": int((np.bincount(nearest, minlength=len(mixture.centers)) >= 0.01 * len(x)).sum()),
+            "spread": float(np.sqrt((sd ** 2).sum())), "offset": float(np.hypot(*centre)),
+            "roundness": float(sd[0] / sd[1]), "slope": float(np.hypot(*slopes.mean(axis=0))),
+            "steepness": float(np.hypot(*slopes.T).mean())}
+
+
+def one(method, seed, steps, weights=None):
+    """One run, as a row."""
+    mixture, gan = data.ring(8, 2.0, 0.1), make(method, seed if weights is None else weights, seed)
+    found, done = {f"first_{k}": v for k, v in untrained(gan, mixture).items()}, 0
+    for share in LOOKS:
+        at = round(share * steps)
+        play(gan, mixture, at - done)
+        done, found[f"tv_at_{share}"] = at, evaluate(gan, mixture).tv
+    play(gan, mixture, steps - done)
+    c = evaluate(gan, mixture)
+    return {"modes": c.modes, "hq": c.high_quality, "tv": c.tv, "width": c.std_ratio, **found}
+
+
+def compare(rows, seeds):
+    """Own and published figures side by side."""
+    head = ["method", "runs", "modes", "published", "HQ %", "published", "TV", "published", "width",
+            "difference of modes, HQ, TV in standard errors"]
+    lines = []
+    for method in METHODS:
+        mine = [row for row in rows if row["method"] == method]
+        known, cells, apart = PUBLISHED.get(method), [], []
+        for key, digits, factor in (("modes", 2, 1), ("hq", 1, 100), ("tv", 3, 1)):
+            mean, sd = mean_sd(factor * row[key] for row in mine)
+            cells.append(f"{mean:.{digits}f} ± {sd:.{digits}f}")
+            if known:
+                m, s = (v and factor * v for v in known[key])
+                cells.append(f"{m:.{digits}f}" + (f" ± {s:.{digits}f}" if s else ""))
+                apart.append(f"{difference((mean, sd, len(mine)), (m, s, 5)):+.1f}")
+            else:
+                cells.append("–")
+        mean, sd = mean_sd(row["width"] for row in mine)
+        lines.append([method, len(mine), *cells, f"{mean:.2f} ± {sd:.2f}", ", ".join(apart) or "–"])
+    lines.append(["perfect sampler", "", 8, "", f"{100 * ceiling():.1f}", "", 0, "", 1, ""])
+    return table(head, lines)
+
+
+def decides(rows):
+    """The correlation of each statistic of the untrained networks, and of the TV on the way, with the final TV."""
+    lines = []
+    for key in [*(f"first_{k}" for k in STATISTICS), *(f"tv_at_{share}" for share in LOOKS)]:
+        cells = []
+        for method in METHODS:
+            mine = [row for row in rows if row["method"] == method]
+            cells.append(f"{correlation([row[key] for row in mine], [row['tv'] for row in mine]):+.2f}")
+        lines.append([key, *cells])
+    return table(["correlation with the final TV", *METHODS], lines)
+
+
+def variance(grid):
+    """The share of the TV's variance that the weights explain: intraclass correlation of rows (weights, batches).
+
+    (B − W) / (B + (m − 1) W) with B and W the mean squares between and within the n rows of m runs: 1 if the
+    weights decide, about 0 if they do not matter (Fisher's one-way analysis of variance).
+    """
+    n, m = grid.shape
+    between = m * grid.mean(axis=1).var(ddof=1)
+    within = grid.var(axis=1, ddof=1).mean()
+    return float((between - within) / (between + (m - 1) * within))
+
+
+def draw(rows, path):
+    """Every run's final TV per method, and published means ± deviation; a run's TV on the way."""
+    figure = plot.Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for i, method in enumerate(METHODS):
+        mine = [row for row in rows if row["method"] == method]
+        shift = np.linspace(-0.15, 0.15, len(mine))
+        left.plot(i + shift, [row["tv"] for row in mine], "o", color=plot.ORANGE, ms=4, label="one run here" if i == 0 else None)
+        if method in PUBLISHED:
+            m, s = PUBLISHED[method]["tv"]
+            left.errorbar(i + 0.3, m, s, color=plot.BLUE, fmt="s", capsize=4, label="published, 5 seeds" if i == 0 else None)
+    left.set_xticks(range(len(METHODS)), METHODS)
+    left.set_ylabel("final total variation (perfect: 0)")
+    left.set_ylim(bottom=0)
+    left.legend(frameon=False)
+    for row in (row for row in rows if row["method"] == "vanilla"):
+        right.plot([*LOOKS, 1], [*(row[f"tv_at_{share}"] for share in LOOKS), row["tv"]], color=plot.ORANGE, alpha=0.5)
+    right.set_xlabel("share of the training")
+    right.set_ylabel("total variation, vanilla")
+    right.set_ylim(bottom=0)
+    figure.savefig(path, dpi=110)
+
+
+def main():
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20, help="runs per method (default: 20)")
+    parser.add_argument("--steps", type=int, default=10_000, help="as published: 10000 (default)")
+    parser.add_argument("--crossed", type=int, nargs=2, default=(0, 0), metavar=("WEIGHTS", "BATCHES"),
+                        help="also cross so many initial weights with so many sequences of batches, vanilla")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of ring.csv and ring.png")
+    parser.add_argument("--again", action="store_true", help="also what ring.csv has already")
+    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.job:
+        return print(json.dumps(one(**args.job)))
+
+    jobs = [dict(method=m, seed=s, steps=args.steps) for s in range(args.seeds) for m in args.methods]
+    rows = run(__file__, jobs, args.out / "ring.csv", args.again)
+    print(compare(rows, args.seeds) + "\n")
+    print(decides(rows) + "\n")
+    draw(rows, args.out / "ring.png")
+    n, m = args.crossed
+    if n and m:
+        jobs = [dict(method="vanilla", weights=w, seed=1000 + b, steps=args.steps) for b in range(m) for w in range(n)]
+        crossed = run(__file__, jobs, args.out / "ring_crossed.csv", args.again)
+        grid = np.array([[find(crossed, weights=w, seed=1000 + b)["tv"] for b in range(m)] for w in range(n)])
+        print(table(["final TV, vanilla", *(f"batches {b}" for b in range(m))],
+                    [[f"weights {w}", *(f"{tv:.3f}" for tv in line)] for w, line in enumerate(grid)]))
+        print(f"\nShare of the variance that the weights explain: {variance(grid):.2f}")
+
+
+if __name__ == "__main__":
+    main()
