@@ -3,10 +3,11 @@
 import csv
 import json
 import math
-import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results"
@@ -67,7 +68,7 @@ def _value(text):
 
 
 def write(path, rows):
-    """The rows as a CSV file, with a column for every key; four digits of a float are enough."""
+    """The rows as a CSV file, with a column for every key and ten digits of a float."""
     keys = list(dict.fromkeys(k for row in rows for k in row))
     lines = [keys, *([_text(row.get(k, "")) for k in keys] for row in rows)]
 
@@ -89,8 +90,8 @@ def _text(value):
 
 def mean_sd(values):
     """Mean and standard deviation (n − 1) of some numbers; the deviation of one number is NaN."""
-    values = list(values)
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
+    values = np.array(list(values), float)
+    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan
 
 
 def difference(own, published):
@@ -108,7 +109,7 @@ def correlation(a, b):
     """Pearson's r of two lists of numbers; NaN where one of them is constant."""
     if len(set(a)) < 2 or len(set(b)) < 2:
         return math.nan
-    return statistics.correlation(a, b)
+    return float(np.corrcoef(a, b)[0, 1])
 
 
 def table(head, rows):

@@ -1,4 +1,4 @@
-"""Dirac-GAN: the smallest GAN there is, where every method's rate of convergence can be said beforehand. Seconds.
+"""Dirac-GAN: the smallest GAN there is, where every method's rate of convergence can be said beforehand. Half a minute.
 
     python benchmarks/reproduce/dirac.py
 
@@ -30,12 +30,14 @@ R1 these are −γ/2 ± √(γ²/4 − a²), as in the paper; the critical γ is
     alternating    ((1 − ηc,  −ηa),  (ηa (1 − ηc),  1 − ηg − η²a²))      since G's slope has the new ψ in it
 
 and the rate is its spectral radius. Unpenalised, that is √(1 + η²a²) > 1 for simultaneous moves: out it spirals,
-and the smaller the step the slower. For alternating moves it is 1: it circles.
+and the smaller the step the slower. For alternating moves it is 1: it circles. (The critical γ is the flow's. A
+simultaneous step has its double eigenvalue there too, an alternating one at a γ slightly beside it.)
 
 **What is measured.** For the rate: 2,000 steps from (1e-6, 1e-6), where only the linear part counts. Every linear
 map of the plane makes states that obey s(n + 2) = t s(n + 1) − d s(n). The least-squares t and d of all 2,000
 states give the rate: the larger |λ| with λ² = t λ − d. And for convergence: 2,000 steps from (1, 1), the whole
-nonlinear game. It converges if it ends within 1e-3 of (0, 0).
+nonlinear game. It converges if it ends within 1e-3 of (0, 0). The non-saturating game comes inwards from (1, 1),
+but ever more slowly: the farther in, the less there is to bring it in, and its rate at (0, 0) is not below 1.
 """
 
 import argparse
@@ -171,6 +173,16 @@ def rows():
     return paths, lines
 
 
+def compare(lines):
+    """Prediction and measurement side by side."""
+    cells = [[row["method"], row["moves"], row["eigenvalues"],
+              *(f"{row[k]:.6f}" if row[k] != "" else "–" for k in ("predicted", "measured")),
+              f"{row['error']:.0e}" if row["error"] != "" else "–", f"{row['end']:.1e}", row["converges"],
+              row["published"]] for row in lines]
+    return table(["method", "moves", "eigenvalues", "rate predicted", "measured", "relative error",
+                  "distance at the end, from √2", "converges", "published"], cells)
+
+
 def draw(paths, path):
     """The trajectories, simultaneous and alternating."""
     figure = plot.Figure(figsize=(2 * len(METHODS), 4.6), layout="constrained")
@@ -198,12 +210,7 @@ def main():
     paths, lines = rows()
     write(args.out / "dirac.csv", lines)
     draw(paths, args.out / "dirac.png")
-    cells = [[row["method"], row["moves"], row["eigenvalues"],
-              *(f"{row[k]:.6f}" if row[k] else "–" for k in ("predicted", "measured")),
-              f"{row['error']:.0e}" if row["predicted"] else "–", f"{row['end']:.1e}", row["converges"], row["published"]]
-             for row in lines]
-    print(table(["method", "moves", "eigenvalues", "rate predicted", "measured", "relative error",
-                 "distance at the end, from √2", "converges", "published"], cells))
+    print(compare(lines))
 
 
 if __name__ == "__main__":

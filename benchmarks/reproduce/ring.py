@@ -103,13 +103,18 @@ def one(method, seed, steps, weights=None):
     return {"modes": c.modes, "hq": c.high_quality, "tv": c.tv, "width": c.std_ratio, **found}
 
 
-def compare(rows, seeds):
+def methods(rows):
+    """{method: its rows}, in the order of METHODS."""
+    found = {m: [row for row in rows if row["method"] == m] for m in METHODS}
+    return {m: mine for m, mine in found.items() if mine}
+
+
+def compare(rows):
     """Own and published figures side by side."""
     head = ["method", "runs", "modes", "published", "HQ %", "published", "TV", "published", "width",
             "difference of modes, HQ, TV in standard errors"]
     lines = []
-    for method in METHODS:
-        mine = [row for row in rows if row["method"] == method]
+    for method, mine in methods(rows).items():
         known, cells, apart = PUBLISHED.get(method), [], []
         for key, digits, factor in (("modes", 2, 1), ("hq", 1, 100), ("tv", 3, 1)):
             mean, sd = mean_sd(factor * row[key] for row in mine)
@@ -130,38 +135,43 @@ def decides(rows):
     """The correlation of each statistic of the untrained networks, and of the TV on the way, with the final TV."""
     lines = []
     for key in [*(f"first_{k}" for k in STATISTICS), *(f"tv_at_{share}" for share in LOOKS)]:
-        cells = []
-        for method in METHODS:
-            mine = [row for row in rows if row["method"] == method]
-            cells.append(f"{correlation([row[key] for row in mine], [row['tv'] for row in mine]):+.2f}")
-        lines.append([key, *cells])
-    return table(["correlation with the final TV", *METHODS], lines)
+        lines.append([key, *(f"{correlation([row[key] for row in mine], [row['tv'] for row in mine]):+.2f}"
+                             for mine in methods(rows).values())])
+    return table(["correlation with the final TV", *methods(rows)], lines)
 
 
-def variance(grid):
-    """The share of the TV's variance that the weights explain: intraclass correlation of rows (weights, batches).
+def variance(tvs):
+    """The share of the variance that the rows explain, tvs (weights, batches): the intraclass correlation.
 
-    (B − W) / (B + (m − 1) W) with B and W the mean squares between and within the n rows of m runs: 1 if the
-    weights decide, about 0 if they do not matter (Fisher's one-way analysis of variance).
+    (B − W) / (B + (m − 1) W) with B and W the mean squares between and within the rows of m runs: 1 if the weights
+    decide, about 0 if they do not matter (Fisher's one-way analysis of variance).
     """
-    n, m = grid.shape
-    between = m * grid.mean(axis=1).var(ddof=1)
-    within = grid.var(axis=1, ddof=1).mean()
+    m = tvs.shape[1]
+    between = m * tvs.mean(axis=1).var(ddof=1)
+    within = tvs.var(axis=1, ddof=1).mean()
     return float((between - within) / (between + (m - 1) * within))
+
+
+def crossed(rows):
+    """The final TV by initial weights and batches, and what the weights explain."""
+    weights, batches = (sorted({row[key] for row in rows}) for key in ("weights", "seed"))
+    tvs = np.array([[find(rows, weights=w, seed=b)["tv"] for b in batches] for w in weights])
+    lines = [[f"weights {w}", *(f"{tv:.3f}" for tv in line)] for w, line in zip(weights, tvs, strict=True)]
+    return (table(["final TV, vanilla", *(f"batches {b}" for b in batches)], lines)
+            + f"\n\nShare of the variance that the weights explain: {variance(tvs):.2f}")
 
 
 def draw(rows, path):
     """Every run's final TV per method, and published means ± deviation; a run's TV on the way."""
     figure = plot.Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for i, method in enumerate(METHODS):
-        mine = [row for row in rows if row["method"] == method]
+    for i, (method, mine) in enumerate(methods(rows).items()):
         shift = np.linspace(-0.15, 0.15, len(mine))
         left.plot(i + shift, [row["tv"] for row in mine], "o", color=plot.ORANGE, ms=4, label="one run here" if i == 0 else None)
         if method in PUBLISHED:
             m, s = PUBLISHED[method]["tv"]
             left.errorbar(i + 0.3, m, s, color=plot.BLUE, fmt="s", capsize=4, label="published, 5 seeds" if i == 0 else None)
-    left.set_xticks(range(len(METHODS)), METHODS)
+    left.set_xticks(range(len(methods(rows))), methods(rows))
     left.set_ylabel("final total variation (perfect: 0)")
     left.set_ylim(bottom=0)
     left.legend(frameon=False)
@@ -190,17 +200,13 @@ def main():
 
     jobs = [dict(method=m, seed=s, steps=args.steps) for s in range(args.seeds) for m in args.methods]
     rows = run(__file__, jobs, args.out / "ring.csv", args.again)
-    print(compare(rows, args.seeds) + "\n")
+    print(compare(rows) + "\n")
     print(decides(rows) + "\n")
     draw(rows, args.out / "ring.png")
     n, m = args.crossed
-    if n and m:
-        jobs = [dict(method="vanilla", weights=w, seed=1000 + b, steps=args.steps) for b in range(m) for w in range(n)]
-        crossed = run(__file__, jobs, args.out / "ring_crossed.csv", args.again)
-        grid = np.array([[find(crossed, weights=w, seed=1000 + b)["tv"] for b in range(m)] for w in range(n)])
-        print(table(["final TV, vanilla", *(f"batches {b}" for b in range(m))],
-                    [[f"weights {w}", *(f"{tv:.3f}" for tv in line)] for w, line in enumerate(grid)]))
-        print(f"\nShare of the variance that the weights explain: {variance(grid):.2f}")
+    jobs = [dict(method="vanilla", weights=w, seed=1000 + b, steps=args.steps) for b in range(m) for w in range(n)]
+    if jobs:
+        print(crossed(run(__file__, jobs, args.out / "ring_crossed.csv", args.again)))
 
 
 if __name__ == "__main__":
