@@ -21,15 +21,16 @@ from tinygan.files import write_atomically  # noqa: E402
 def run(script, jobs, path, again=False):
     """The rows of all jobs: each job, {setting: value}, with what the script found out for it.
 
-    A job is `python script --job '{"method": ..., "seed": ...}'`, a process of its own that ends by printing
-    its results as JSON. Jobs run one after the other, so that one core is enough. The CSV at `path` is written
+    A job is `python script --job '{"method": ..., "seed": ...}' --out FOLDER`, a process of its own that ends by
+    printing its results as JSON; the folder, the CSV's, is for pictures. Jobs run one after the other, so that one core is enough. The CSV at `path` is written
     after each of them: a job whose row is there already is not run again, unless `again`.
     """
     rows = [] if again else read(path)
     for i, job in enumerate(jobs, 1):
         if find(rows, **job) is None:
             show(f"{Path(script).name}: job {i} of {len(jobs)}, {job}")
-            done = subprocess.run([sys.executable, script, "--job", json.dumps(job)], capture_output=True, text=True)
+            command = [sys.executable, script, "--job", json.dumps(job), "--out", Path(path).parent]
+            done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise RuntimeError(f"{script}: the job {job} failed:\n{done.stderr}")
             rows.append({**job, **json.loads(done.stdout.splitlines()[-1])})

@@ -21,6 +21,9 @@ What decides how a run ends? Beside each result stand statistics of the untraine
 with the final TV over the seeds. A second experiment crosses initial weights with batches: vanilla runs from some
 weights, each with some sequences of batches and latents. If the weights decided, the TV would vary between weights
 only (share of variance 1), and if chance did, it would vary as much within one row (share near 0).
+
+Is it tinygan, or the protocol? --control plays vanilla in PyTorch too, from the same weights, with the same batches
+and latents.
 """
 
 import argparse
@@ -35,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from common import RESULTS, correlation, difference, find, mean_sd, run, table  # noqa: E402
 
 import tinygan  # noqa: E402
-from tinygan import Tensor, data, grad, models, plot, to_host, views  # noqa: E402
+from tinygan import Tensor, data, grad, models, nn, plot, to_host, views  # noqa: E402
 from tinygan.metrics import ceiling, mode_coverage  # noqa: E402
 from tinygan.train import GAN  # noqa: E402
 
@@ -101,6 +104,50 @@ def one(method, seed, steps, weights=None):
     play(gan, mixture, steps - done)
     c = evaluate(gan, mixture)
     return {"modes": c.modes, "hq": c.high_quality, "tv": c.tv, "width": c.std_ratio, **found}
+
+
+def in_torch(seed, steps):
+    """The TV at the end of vanilla's run of this seed played by PyTorch, as a row."""
+    import torch
+    from torch.nn.functional import softplus
+    torch.set_num_threads(1)
+    mixture, gan = data.ring(8, 2.0, 0.1), make("vanilla", seed, seed)
+
+    def twin(net):
+        """The same layers with the same weights; tinygan keeps them as (in, out)."""
+        layers = []
+        for _, layer in net.children():
+            if isinstance(layer, nn.Linear):
+                layers.append(torch.nn.Linear(*layer.weight.shape))
+                for theirs, ours in ((layers[-1].weight, layer.weight.data.T), (layers[-1].bias, layer.bias.data)):
+                    theirs.data.copy_(torch.from_numpy(ours.copy()))
+            else:
+                layers.append(torch.nn.LeakyReLU(0.2))
+        return torch.nn.Sequential(*layers)
+
+    g, d = twin(gan.g), twin(gan.d)
+    opt_g, opt_d = (torch.optim.Adam(net.parameters(), 2e-4, betas=(0.5, 0.999)) for net in (g, d))
+    rng = gan.random.rng("batch")
+    for _ in range(steps):
+        real, z = torch.from_numpy(mixture.sample(BATCH, rng)), torch.from_numpy(gan.latents(BATCH))
+        loss_d = softplus(-d(real)).mean() + softplus(d(g(z).detach())).mean()
+        opt_d.zero_grad()
+        loss_d.backward()
+        opt_d.step()
+        mixture.sample(BATCH, rng)                  # G's batch of real samples, which vanilla does not look at
+        loss_g = softplus(-d(g(torch.from_numpy(gan.latents(BATCH))))).mean()
+        opt_g.zero_grad()
+        loss_g.backward()
+        opt_g.step()
+    with torch.no_grad():
+        samples = g(torch.from_numpy(gan.latents(SAMPLES, "evaluate"))).numpy()
+    return {"tv": mode_coverage(samples, mixture).tv}
+
+
+def control(rows, ours):
+    """The final TVs of the same runs in PyTorch and here."""
+    lines = [[row["seed"], f"{row['tv']:.3f}", f"{find(ours, method='vanilla', seed=row['seed'])['tv']:.3f}"] for row in rows]
+    return table(["seed", "final TV, vanilla in PyTorch", "in tinygan"], lines)
 
 
 def methods(rows):
@@ -190,13 +237,14 @@ def main():
     parser.add_argument("--steps", type=int, default=10_000, help="as published: 10000 (default)")
     parser.add_argument("--crossed", type=int, nargs=2, default=(0, 0), metavar=("WEIGHTS", "BATCHES"),
                         help="also cross so many initial weights with so many sequences of batches, vanilla")
+    parser.add_argument("--control", type=int, default=0, metavar="SEEDS", help="also so many runs of vanilla in PyTorch")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of ring.csv and ring.png")
     parser.add_argument("--again", action="store_true", help="also what ring.csv has already")
     parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.job:
-        return print(json.dumps(one(**args.job)))
+        return print(json.dumps((one if "method" in args.job else in_torch)(**args.job)))
 
     jobs = [dict(method=m, seed=s, steps=args.steps) for s in range(args.seeds) for m in args.methods]
     rows = run(__file__, jobs, args.out / "ring.csv", args.again)
@@ -206,7 +254,10 @@ def main():
     n, m = args.crossed
     jobs = [dict(method="vanilla", weights=w, seed=1000 + b, steps=args.steps) for b in range(m) for w in range(n)]
     if jobs:
-        print(crossed(run(__file__, jobs, args.out / "ring_crossed.csv", args.again)))
+        print(crossed(run(__file__, jobs, args.out / "ring_crossed.csv", args.again)) + "\n")
+    if args.control:
+        jobs = [dict(seed=s, steps=args.steps) for s in range(args.control)]
+        print(control(run(__file__, jobs, args.out / "ring_control.csv", args.again), rows))
 
 
 if __name__ == "__main__":
