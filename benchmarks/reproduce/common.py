@@ -22,10 +22,12 @@ def run(script, jobs, path, again=False):
     """The rows of all jobs: each job, {setting: value}, with what the script found out for it.
 
     A job is `python script --job '{"method": ..., "seed": ...}' --out FOLDER`, a process of its own that ends by
-    printing its results as JSON; the folder, the CSV's, is for pictures. Jobs run one after the other, so that one core is enough. The CSV at `path` is written
-    after each of them: a job whose row is there already is not run again, unless `again`.
+    printing its results as JSON; the folder, the CSV's, is for pictures. Jobs run one after the other, so that one
+    core is enough. The CSV at `path` is written after each of them: a job whose row is there already is not run
+    again, unless `again`.
     """
-    rows = [] if again else read(path)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    rows = [row for row in read(path) if not (again and any(find([row], **job) for job in jobs))]
     for i, job in enumerate(jobs, 1):
         if find(rows, **job) is None:
             show(f"{Path(script).name}: job {i} of {len(jobs)}, {job}")
