@@ -18,8 +18,8 @@ A perfect sampler has 8 modes, 98.889 % HQ and TV 0. The width is the standard d
 true one, so a perfect sampler has 1, and a generator that draws a point per mode has 0.
 
 What decides how a run ends? Beside each result stand statistics of the untrained networks, and their correlation
-with the final TV over the seeds. A second experiment crosses initial weights with batches: vanilla runs from some
-weights, each with some sequences of batches and latents. If the weights decided, the TV would vary between weights
+with the final TV over the seeds. A second experiment crosses initial weights with batches: vanilla runs from the
+weights of some seeds, each with other sequences of batches and latents too. If the weights decided, the TV would vary between weights
 only (share of variance 1), and if chance did, it would vary as much within one row (share near 0).
 
 Is it tinygan, or the protocol? --control plays vanilla in PyTorch too, from the same weights, with the same batches
@@ -52,7 +52,7 @@ STATISTICS = {"sectors": "of the 8 sectors around the modes, how many hold 1 % o
               "offset": "distance of their mean from the centre",
               "roundness": "smaller by larger standard deviation of the samples' cloud",
               "slope": "length of D's mean gradient at G's samples",
-              "steepness": "mean length of D's gradient there"}
+              "steepness": "mean length of D's gradient there"}          # lean: offset by spread
 
 
 def make(method, weights, seed):
@@ -107,7 +107,7 @@ def one(method, seed, steps, weights=None):
 
 
 def in_torch(seed, steps):
-    """The TV at the end of vanilla's run of this seed played by PyTorch, as a row."""
+    """Vanilla's run of this seed played by PyTorch: 10,000 samples at the end, from the latents that `evaluate` uses."""
     import torch
     from torch.nn.functional import softplus
     torch.set_num_threads(1)
@@ -140,8 +140,7 @@ def in_torch(seed, steps):
         loss_g.backward()
         opt_g.step()
     with torch.no_grad():
-        samples = g(torch.from_numpy(gan.latents(SAMPLES, "evaluate"))).numpy()
-    return {"tv": mode_coverage(samples, mixture).tv}
+        return g(torch.from_numpy(gan.latents(SAMPLES, "evaluate"))).numpy()
 
 
 def control(rows, ours):
@@ -180,11 +179,13 @@ def compare(rows):
 
 def decides(rows):
     """The correlation of each statistic of the untrained networks, and of the TV on the way, with the final TV."""
-    lines = []
-    for key in [*(f"first_{k}" for k in STATISTICS), *(f"tv_at_{share}" for share in LOOKS)]:
-        lines.append([key, *(f"{correlation([row[key] for row in mine], [row['tv'] for row in mine]):+.2f}"
-                             for mine in methods(rows).values())])
-    return table(["correlation with the final TV", *methods(rows)], lines)
+    rows = [{**row, "first_lean": row["first_offset"] / row["first_spread"]} for row in rows]
+    names = {f"first_{k}": f"untrained: {k}" for k in (*STATISTICS, "lean")}
+    names |= {f"tv_at_{share}": f"TV after {share:.0%} of the training" for share in LOOKS}
+    lines = [[name, *(f"{correlation([row[key] for row in mine], [row['tv'] for row in mine]):+.2f}"
+                      for mine in methods(rows).values())] for key, name in names.items()]
+    return table(["correlation with the final TV",
+                  *(f"{method}, {len(mine)} runs" for method, mine in methods(rows).items())], lines)
 
 
 def variance(tvs):
@@ -199,12 +200,13 @@ def variance(tvs):
     return float((between - within) / (between + (m - 1) * within))
 
 
-def crossed(rows):
-    """The final TV by initial weights and batches, and what the weights explain."""
+def crossed(rows, ours):
+    """The final TV by initial weights and batches, the runs of the table among them, and what the weights explain."""
     weights, batches = (sorted({row[key] for row in rows}) for key in ("weights", "seed"))
-    tvs = np.array([[find(rows, weights=w, seed=b)["tv"] for b in batches] for w in weights])
-    lines = [[f"weights {w}", *(f"{tv:.3f}" for tv in line)] for w, line in zip(weights, tvs, strict=True)]
-    return (table(["final TV, vanilla", *(f"batches {b}" for b in batches)], lines)
+    tvs = np.array([[find(ours, method="vanilla", seed=w)["tv"], *(find(rows, weights=w, seed=b)["tv"] for b in batches)]
+                    for w in weights])
+    lines = [[f"weights of seed {w}", *(f"{tv:.3f}" for tv in line)] for w, line in zip(weights, tvs, strict=True)]
+    return (table(["final TV, vanilla", "batches of the same seed", *(f"batches of seed {b}" for b in batches)], lines)
             + f"\n\nShare of the variance that the weights explain: {variance(tvs):.2f}")
 
 
@@ -244,7 +246,8 @@ def main():
     parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.job:
-        return print(json.dumps((one if "method" in args.job else in_torch)(**args.job)))
+        row = one(**args.job) if "method" in args.job else {"tv": mode_coverage(in_torch(**args.job), data.ring()).tv}
+        return print(json.dumps(row))
 
     jobs = [dict(method=m, seed=s, steps=args.steps) for s in range(args.seeds) for m in args.methods]
     rows = run(__file__, jobs, args.out / "ring.csv", args.again)
@@ -254,7 +257,7 @@ def main():
     n, m = args.crossed
     jobs = [dict(method="vanilla", weights=w, seed=1000 + b, steps=args.steps) for b in range(m) for w in range(n)]
     if jobs:
-        print(crossed(run(__file__, jobs, args.out / "ring_crossed.csv", args.again)) + "\n")
+        print(crossed(run(__file__, jobs, args.out / "ring_crossed.csv", args.again), rows) + "\n")
     if args.control:
         jobs = [dict(seed=s, steps=args.steps) for s in range(args.control)]
         print(control(run(__file__, jobs, args.out / "ring_control.csv", args.again), rows))
