@@ -1,7 +1,6 @@
 """The scripts that reproduce published tables: exact where theory is exact, and true to their protocols on a small budget."""
 
 import importlib
-import subprocess
 import sys
 from pathlib import Path
 
@@ -67,17 +66,16 @@ def test_wgan_gp_circles_where_r1_arrives():
 # -------------------------------------------------------------------------------------------- ring
 
 
-def test_a_table_of_runs_in_processes_is_made_once(tmp_path):
+def test_a_table_of_runs_in_processes_is_made_once(tmp_path, monkeypatch, capsys):
     """Rows, table and picture; what the CSV has is not run again; and a run repeats to the last digit."""
-    command = [sys.executable, FOLDER / "ring.py", "--seeds", "2", "--steps", "10", "--methods", "vanilla", "--out", tmp_path]
-    first, second = (subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT) for _ in range(2))
-    assert first.returncode == second.returncode == 0, first.stderr
-    assert first.stderr.count("job") == 2 and second.stderr == "" and first.stdout == second.stdout
+    monkeypatch.setattr(sys, "argv", ["ring.py", "--seeds", "2", "--steps", "10", "--methods", "vanilla", "--out", str(tmp_path)])
+    first, second = ((ring.main(), capsys.readouterr())[1] for _ in range(2))
+    assert first.err.count("job") == 2 and second.err == "" and first.out == second.out
     rows = common.read(tmp_path / "ring.csv")
     assert [(row["method"], row["seed"]) for row in rows] == [("vanilla", 0), ("vanilla", 1)]
     again = ring.one("vanilla", 1, 10)
     assert {k: pytest.approx(v, rel=1e-8, nan_ok=True) for k, v in again.items()} == {k: rows[1][k] for k in again}
-    assert "7.60 ± 0.89" in first.stdout and "0.226 ± 0.072" in first.stdout and "98.9" in first.stdout
+    assert "7.60 ± 0.89" in first.out and "0.226 ± 0.072" in first.out and "98.9" in first.out
     assert (tmp_path / "ring.png").stat().st_size > 1000
 
 
