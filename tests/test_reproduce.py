@@ -167,6 +167,7 @@ def test_a_job_that_fails_says_why_and_leaves_no_row(tmp_path):
 
 def test_means_and_differences():
     assert common.mean_sd([1, 2, 3]) == (2, 1)
+    assert (common.pm([1, 2, 3], 1), common.pm([2], 2)) == ("2.0 ± 1.0", "2.00")
     assert common.difference((1.0, 3.0, 9), (0.0, 4.0, 16)) == pytest.approx(1 / 2 ** 0.5)
     assert common.difference((1.0, 3.0, 18), (0.0, None, 18)) == pytest.approx(1)
     assert common.correlation([1, 2, 3], [2, 4, 6]) == pytest.approx(1)

@@ -97,6 +97,12 @@ def mean_sd(values):
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan
 
 
+def pm(values, digits):
+    """Mean ± standard deviation as text; of one number the mean alone."""
+    mean, sd = mean_sd(values)
+    return f"{mean:.{digits}f}" + ("" if math.isnan(sd) else f" ± {sd:.{digits}f}")
+
+
 def difference(own, published):
     """(own mean − published mean) / its standard error, each given as (mean, deviation, runs).
 

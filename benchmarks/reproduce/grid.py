@@ -31,7 +31,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from common import RESULTS, mean_sd, run, table  # noqa: E402
+from common import RESULTS, pm, run, table  # noqa: E402
 
 import tinygan  # noqa: E402
 from tinygan import data, losses, models, nn, plot  # noqa: E402
@@ -93,11 +93,12 @@ def references():
 def compare(rows):
     """Own and published figures side by side."""
     lines = []
-    for method in dict.fromkeys(row["method"] for row in rows):
+    for method in METHODS:
         mine = [row for row in rows if row["method"] == method]
-        cells = [f"{m:.{k}f} ± {s:.{k}f}" for key, k, f in (("found", 1, 1), ("modes", 1, 1), ("share", 1, 100),
-                                                            ("tv", 3, 1), ("width", 2, 1))
-                 for m, s in [mean_sd(f * row[key] for row in mine)]]
+        if not mine:
+            continue
+        cells = [pm((factor * row[key] for row in mine), digits) for key, digits, factor in (
+            ("found", 1, 1), ("modes", 1, 1), ("share", 1, 100), ("tv", 3, 1), ("width", 2, 1))]
         known = PUBLISHED.get(method, ("–", "–"))
         lines.append([method, mine[0]["steps"], len(mine), cells[0], known[0], cells[1], cells[2], known[1], *cells[3:]])
     for name, f in references():

@@ -35,7 +35,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from common import RESULTS, correlation, difference, find, mean_sd, run, table  # noqa: E402
+from common import RESULTS, correlation, difference, find, mean_sd, pm, run, table  # noqa: E402
 
 import tinygan  # noqa: E402
 from tinygan import Tensor, data, grad, models, nn, plot, to_host, views  # noqa: E402
@@ -164,17 +164,16 @@ def compare(rows):
     for method, mine in methods(rows).items():
         known, cells, apart = PUBLISHED.get(method), [], []
         for key, digits, factor in (("modes", 2, 1), ("hq", 1, 100), ("tv", 3, 1)):
-            mean, sd = mean_sd(factor * row[key] for row in mine)
-            cells.append(f"{mean:.{digits}f} ± {sd:.{digits}f}")
+            values = [factor * row[key] for row in mine]
+            cells.append(pm(values, digits))
             if known:
                 m, s = (v and factor * v for v in known[key])
                 cells.append(f"{m:.{digits}f}" + (f" ± {s:.{digits}f}" if s else ""))
-                apart.append(f"{difference((mean, sd, len(mine)), (m, s, 5)):+.1f}")
+                apart.append(f"{difference((*mean_sd(values), len(mine)), (m, s, 5)):+.1f}")
             else:
                 cells.append("–")
-        mean, sd = mean_sd(row["width"] for row in mine)
         sides = [[row["tv"] for row in mine if (row["tv"] < GOOD) == good] for good in (True, False)]
-        lines.append([method, len(mine), *cells, f"{mean:.2f} ± {sd:.2f}", ", ".join(apart) or "–", len(sides[0]),
+        lines.append([method, len(mine), *cells, pm((row["width"] for row in mine), 2), ", ".join(apart) or "–", len(sides[0]),
                       *(f"{np.mean(tvs):.3f} ({min(tvs):.2f} to {max(tvs):.2f})" if tvs else "–" for tvs in sides)])
     lines.append(["perfect sampler", "", 8, "", f"{100 * ceiling():.1f}", "", 0, "", 1, "", "", "", ""])
     return table(head, lines)
