@@ -31,7 +31,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from common import RESULTS, pm, run, table  # noqa: E402
+from common import RESULTS, pm, read, run, table  # noqa: E402
 
 import tinygan  # noqa: E402
 from tinygan import data, losses, models, nn, plot  # noqa: E402
@@ -123,7 +123,8 @@ def main():
         return print(json.dumps(one(**args.job, picture=picture)))
     jobs = [dict(method=m, seed=s, steps=args.steps or METHODS[m].get("steps", STEPS))
             for s in range(args.seeds) for m in args.methods]
-    print(compare(run(__file__, jobs, args.out / "grid.csv", args.again)))
+    run(__file__, jobs, args.out / "grid.csv", args.again)
+    print(compare(read(args.out / "grid.csv")))             # what earlier commands have made, too
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ true one, so a perfect sampler has 1, and a generator that draws a point per mod
 
 What decides how a run ends? Beside each result stand statistics of the untrained networks, and their correlation
 with the final TV over the seeds. A second experiment crosses initial weights with batches: vanilla runs from the
-weights of some seeds, each with other sequences of batches and latents too. If the weights decided, the TV would vary between weights
-only (share of variance 1), and if chance did, it would vary as much within one row (share near 0).
+weights of some seeds, each with other sequences of batches and latents too. If the weights decided, the TV would
+vary between weights only (share of variance 1), and if chance did, as much within one row (share near 0).
 
 Is it tinygan, or the protocol? --control plays vanilla in PyTorch too, from the same weights, with the same batches
 and latents.
@@ -35,7 +35,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from common import RESULTS, correlation, difference, find, mean_sd, pm, run, table  # noqa: E402
+from common import RESULTS, correlation, difference, find, mean_sd, pm, read, run, table  # noqa: E402
 
 import tinygan  # noqa: E402
 from tinygan import Tensor, data, grad, models, nn, plot, to_host, views  # noqa: E402
@@ -252,7 +252,8 @@ def main():
         return print(json.dumps(row))
 
     jobs = [dict(method=m, seed=s, steps=args.steps) for s in range(args.seeds) for m in args.methods]
-    rows = run(__file__, jobs, args.out / "ring.csv", args.again)
+    run(__file__, jobs, args.out / "ring.csv", args.again)
+    rows = [row for row in read(args.out / "ring.csv") if row["steps"] == args.steps]     # of earlier commands too
     print(compare(rows) + "\n")
     print(decides(rows) + "\n")
     draw(rows, args.out / "ring.png")
