@@ -557,7 +557,6 @@ def by_hand():
         rule("transpose", 0, lambda g, y, x, axes=None: g.transpose(None if axes is None
             else tuple(int(i) for i in np.argsort(axes)))),
         rule("reshape", 0, lambda g, y, x, shape: g.T.reshape(x.shape)),
-        rule("astype", 0, lambda g, y, x, dtype: g.astype(dtype)),
         rule("broadcast_to", 0, lambda g, y, x, shape: g.mean() * (y.size / max(x.size, 1)) + x * 0),
         rule("pad", 0, lambda g, y, x, widths, value=0.0: g[tuple(slice(a, a + n) for (_, a),
             n in zip(widths, x.shape, strict=True))]),
@@ -754,7 +753,8 @@ EQUIVALENT = {
     r"unbroadcast's shortcut, forward: 1  →  2": "declines two columns instead of one: either way is right",
     r"_restore: axis  →  .*": "a 0-d array has no axis to restore",
     r"_largest: .*": "only over an empty axis, where a sum of nothing follows",
-    r"_standardize_rule: x  →  g": "asked for its size only, which both share",
+    r"_standardize_rule: (x  →  g|g  →  x)": "asked for its size, or returned where it has no elements",
+    r"linear's shortcut, forward: [yb]  →  [yb]": "of one type, or the wider of the two",
     r"conv2d(_transpose)?'s shortcut, forward: (ho \* wo.*|[xgw]  →  [xgw]|1  →  2)": "only the size of a group of images, or a type that all have",
     r"conv2d_transpose's shortcut, forward: (c < 4  →  c <= 4|4  →  5)": "only how the windows lie in memory",
     r"max_pool's shortcut, forward: (.*zip\(padding.*|True  →  False)": "both are pairs",

@@ -87,10 +87,8 @@ min.vjps(lambda g, y, x, axis, keepdims:
 
 
 def _largest(x, axis):
-    """The maximum over `axis`, which is kept; −inf where there is nothing to compare."""
-    if count(x, axis) * x.size:
-        return x.max(axis=axis, keepdims=True)
-    return x.sum(axis=axis, keepdims=True) - math.inf
+    """The maximum over `axis`, which is kept; 0 where there is nothing to compare."""
+    return x.max(axis=axis, keepdims=True) if x.size else x.sum(axis=axis, keepdims=True)
 
 
 @op
