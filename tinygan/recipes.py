@@ -13,7 +13,7 @@ from .views import Pack
 
 HIDDEN = 256                # units of the dense layer in both convolutional networks (see README)
 DEFAULTS = {
-    "conv": dict(steps=2800, batch_size=32, lr=1e-3, width=16, latent=64),
+    "conv": dict(steps=4000, batch_size=32, lr=1e-3, width=16, latent=64),
     "mlp": dict(steps=4000, batch_size=64, lr=2e-4, width=256, latent=64),
     "points": dict(steps=5000, batch_size=256, lr=1e-3, width=128, latent=16),
 }
