@@ -754,7 +754,7 @@ EQUIVALENT = {
     r"_restore: axis  →  .*": "a 0-d array has no axis to restore",
     r"_largest: .*": "only over an empty axis, where a sum of nothing follows",
     r"_standardize_rule: (x  →  g|g  →  x)": "asked for its size, or returned where it has no elements",
-    r"linear's shortcut, forward: [yb]  →  [yb]": "of one type, or the wider of the two",
+
     r"conv2d(_transpose)?'s shortcut, forward: (ho \* wo.*|[xgw]  →  [xgw]|1  →  2)": "only the size of a group of images, or a type that all have",
     r"conv2d_transpose's shortcut, forward: (c < 4  →  c <= 4|4  →  5)": "only how the windows lie in memory",
     r"max_pool's shortcut, forward: (.*zip\(padding.*|True  →  False)": "both are pairs",

@@ -106,7 +106,7 @@ class BiasInPlace:
         if x.ndim != 2 or x.shape[1] != w.shape[0]:
             return None
         y = x @ w
-        if np.result_type(y, b) != y.dtype:
+        if b.dtype != y.dtype:
             return None
         y += b
         return y, None
@@ -142,8 +142,10 @@ class JoinedRows:
         mean = sum_rows(x) / n
         rows, mean_wide = _wide(x, mean)
         d = rows - mean_wide
-        rest = sum_rows(d.reshape(x.shape)) / n         # rounding of the mean, see `deviation`
-        variance = sum_rows((d * d).reshape(x.shape)) / n - rest * rest
+        variance, rest = sum_rows((d * d).reshape(x.shape)) / n, 0.0
+        if (mean * mean > 16 * variance).any():         # far from 0 the mean's rounding counts
+            rest = sum_rows(d.reshape(x.shape)) / n     # see `deviation`
+            variance = variance - rest * rest
         r = (np.maximum(variance, 0) + eps) ** -0.5
         a = r * scale
         _, a_wide, b_wide = _wide(x, a, shift - rest * a)

@@ -60,13 +60,13 @@ class Linear(Module):
 
     def forward(self, x):
         x = plain(self, x, self.weight)
-        k, m = self.in_features, self.out_features
-        if x.shape[-1:] != (k,):
-            raise ValueError(f"Linear: expected x of shape (..., {k}) for a weight {(k, m)}, "
-                             f"got {x.shape}")
-        rows = x if x.ndim == 2 else x.reshape((math.prod(x.shape[:-1]), k))
-        y = rows @ self.weight if self.bias is None else ops.linear(rows, self.weight, self.bias)
-        return y if x.ndim == 2 else y.reshape((*x.shape[:-1], m))
+        *lead, k = x.shape or (None,)
+        if k != self.in_features:
+            raise ValueError(f"Linear: expected x of shape (..., {self.in_features}) for a weight "
+                             f"{self.weight.shape}, got {x.shape}")
+        if len(lead) != 1:
+            return self.forward(x.reshape((math.prod(lead), k))).reshape((*lead, self.out_features))
+        return x @ self.weight if self.bias is None else ops.linear(x, self.weight, self.bias)
 
 
 class _Conv(Module):
