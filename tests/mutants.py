@@ -757,6 +757,9 @@ EQUIVALENT = {
 
     r"conv2d(_transpose)?'s shortcut, forward: (ho \* wo.*|[xgw]  →  [xgw]|1  →  2)": "only the size of a group of images, or a type that all have",
     r"conv2d_transpose's shortcut, forward: (c < 4  →  c <= 4|4  →  5)": "only how the windows lie in memory",
+    r"normalize's shortcut, forward: (mean \* mean > 16.*|16.*  →  (17|variance))":
+        "only from where on the mean is corrected; on both sides of that the result is right",
+    r"linear's shortcut, forward: x  →  w": "both have two axes wherever the product is defined",
     r"max_pool's shortcut, forward: (.*zip\(padding.*|True  →  False)": "both are pairs",
     r"max_pool's shortcut, vjp: (.*zip\(hits.*|True  →  False|np.zeros_like.*|[gyx]  →  [gyx])": "of one length, one type, one shape",
     r"leaky_relu's shortcut, vjp: [xg]  →  [xyg]": "x and y have the same sign, and all have one type",

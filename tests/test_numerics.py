@@ -324,13 +324,14 @@ def test_float32_far_from_zero_in_ops_normalize_costs_no_digits():
     """A mean of a million with deviations of 1, which float32 knows in steps of 1/16: the mean's rounding is taken away.
     And an outlier of 1e5 among 2,000 numbers, in the first place and in another."""
     scale, shift = np.float32([3.0, 2.0, 0.5]), np.float32([1.0, -1.0, 0.0])
-    for offset, outlier, place in [(1e6, 1e6, 0), (1e6, 1e6 + 1, 7), (100, 1e5, 0), (100, 1e5, 777)]:
-        a = (np.cos(np.arange(6000.0)).reshape(2000, 3) + offset).astype(np.float32)
+    for offset, outlier, place, width in [(1e6, 1e6, 0, 1), (-1e6, 1 - 1e6, 7, 1), (100, 1e5, 0, 1), (100, 1e5, 777, 1),
+                                          (3, 3, 0, 1e-4), (-3, -3, 0, 1e-4)]:
+        a = (width * np.cos(np.arange(6000.0)).reshape(2000, 3) + offset).astype(np.float32)
         a[place, 1] = outlier
         exact = a.astype(np.float64)
         expected = (exact - exact.mean(0)) / np.sqrt(exact.var(0) + 1e-5) * scale + shift
         got = host(ops.normalize(at(a, "cpu", np.float32), at(scale, "cpu", np.float32), at(shift, "cpu", np.float32), axis=(0,)))
-        assert np.abs(got - expected).max() < 4e-6 * np.abs(expected).max()
+        assert np.abs(got - expected).max() < 4e-6 * max(1.0, np.abs(expected).max())
 
 
 def test_types_mix_in_ops_linear_as_in_numpy():

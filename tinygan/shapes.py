@@ -84,7 +84,7 @@ def may_repeat(key):
 
 @op
 def concatenate(*xs, axis=0):
-    """The arrays one after the other along an axis (None: flattened)    x̄ₖ = the k-th piece of ȳ"""
+    """The arrays one after the other along an axis (None: flattened)   x̄ₖ = the k-th piece of ȳ"""
     return xp(*xs).concatenate(xs, axis=axis)
 
 
