@@ -2,6 +2,8 @@
 gradient checks."""
 
 import sys
+import tracemalloc
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,20 @@ def device(request, monkeypatch):
     if request.param == "gpu" and "gpu" not in DEVICES:
         monkeypatch.setitem(sys.modules, "cupy", standin.cupy)
     return request.param
+
+
+@pytest.fixture
+def memory_below():
+    """`with memory_below(n):` fails if what runs in it holds n bytes or more at any moment."""
+    @contextmanager
+    def below(most):
+        tracemalloc.start()
+        try:
+            yield
+            assert tracemalloc.get_traced_memory()[1] < most
+        finally:
+            tracemalloc.stop()
+    return below
 
 
 def pytest_addoption(parser):

@@ -9,9 +9,8 @@ from . import ops
 from .autograd import data_of, grad
 from .backend import xp
 from .losses import cross_entropy
-from .module import whole
+from .module import number, whole
 from .nn import Conv2d, ConvTranspose2d, Linear, Module
-from .optim import number
 from .randomness import rng
 
 

@@ -33,7 +33,7 @@ import numpy as np
 from .backend import xp
 from .tape import UNRECORDED, Op, Tensor, data_of, no_grad, op, unbroadcast
 
-__all__ = ["Op", "Tensor", "data_of", "grad", "no_grad", "op", "unbroadcast"]
+__all__ = ["Op", "Tensor", "ancestors", "data_of", "grad", "no_grad", "op", "unbroadcast"]
 
 
 def grad(y, wrt, cotangent=None, create_graph=False, zeros=False):
@@ -202,7 +202,7 @@ def _stale(t, where):
             "first update")
 
 
-def _ancestors(y):
+def ancestors(y):
     """y and every Tensor that it was computed from."""
     seen, todo = {}, [y]
     while todo:
@@ -215,17 +215,17 @@ def _ancestors(y):
 
 def _was_used(y, t):
     """Whether y was computed from t, possibly before t was changed."""
-    return any(a is t for a in _ancestors(y))
+    return any(a is t for a in ancestors(y))
 
 
 def _why_unreached(y, t):
     """The message for a y that has no gradient by t."""
-    name = f"{t.name or 'the given Tensor'} of shape {t.shape}"
-    for node in _ancestors(y):
+    name, nodes = f"{t.name or 'the given Tensor'} of shape {t.shape}", ancestors(y)
+    for node in nodes:
         if node.op and any(a is t for a in node.args) and t.number > node.number:
             return _stale(t, node.op.name)
     message = f"grad: y does not depend on {name}"
-    if any(node.name == UNRECORDED for node in _ancestors(y)):
+    if any(node.name == UNRECORDED for node in nodes):
         return (f"{message}, because it, or something on the way, was computed within no_grad(), "
                 "which records nothing; compute it outside of that block")
     return f"{message}; if it need not, pass zeros=True for a gradient of zeros"

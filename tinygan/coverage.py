@@ -6,6 +6,7 @@ modes of a grid if one sample per mode is enough: a count of modes says little w
 that lies on them.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -65,17 +66,22 @@ def mode_coverage(samples, mixture, radius_sigmas=3.0, least=0.01):
     squares = sum(((group - group.mean(axis=0)) ** 2).sum() for group in groups)
     freedom = sum(2 * (len(group) - 1) for group in groups)
     true = mixture.std * math.sqrt(1 - radius_sigmas ** 2 / 2 * (1 - inside) / inside)
-    noise = uniform_noise(mixture, 10_000, Randomness(0).rng("noise"))
     return Coverage(modes, float(shares.sum()), float(tv),
                     math.sqrt(squares / freedom) / true if freedom else math.nan,
                     float((q[q > 0] * np.log(k * q[q > 0])).sum()), inside,
-                    float(_nearest(noise, mixture, radius_sigmas)[1].mean()))
+                    _share_of_noise(mixture, radius_sigmas))
 
 
 def _nearest(samples, mixture, radius_sigmas):
     """The mode nearest to each sample, and whether the sample lies on it."""
     distance = np.stack([np.hypot(*(samples - c).T) for c in mixture.centers])      # (K, N)
     return distance.argmin(axis=0), distance.min(axis=0) <= radius_sigmas * mixture.std
+
+
+@functools.lru_cache(maxsize=16)                # of the mixture alone, and asked for at every look
+def _share_of_noise(mixture, radius_sigmas):
+    noise = uniform_noise(mixture, 10_000, Randomness(0).rng("noise"))
+    return float(_nearest(noise, mixture, radius_sigmas)[1].mean())
 
 
 def uniform_noise(mixture, n, rng):

@@ -181,20 +181,26 @@ class JoinedRows:
 # ------------------------------------------------------------------------------------ optimisers
 
 
+def corrected(optimiser):
+    """(β₁, β₂, rate, ε) of Adam's next step, with both corrections of the moments in them.
+
+    θ −= η √c₂ / c₁ · m / (√v + ε √c₂) with cᵢ = 1 − βᵢᵗ.
+    """
+    (b1, b2), t = optimiser.betas, optimiser.steps + 1
+    root = math.sqrt(1 - b2 ** t)
+    return b1, b2, float(optimiser.lr * root / (1 - b1 ** t)), float(optimiser.eps * root)
+
+
 @optim.Adam.shortcut("numpy")
 class InBlocks:
     """Adam in place and in blocks that stay in the core's cache, small parameters side by side.
 
-    Both corrections become factors: θ −= η √c₂ / c₁ · m / (√v + ε √c₂) with cᵢ = 1 − βᵢᵗ. A dozen
-    operations on ten numbers take as long as on a thousand, so the small parameters and their
-    gradients are joined first; what is remembered of them stays joined from step to step.
+    A dozen operations on ten numbers take as long as on a thousand, so the small parameters and
+    their gradients are joined first; what is remembered of them stays joined from step to step.
     """
 
     def step(optimiser, grads):
-        (b1, b2), t = optimiser.betas, optimiser.steps + 1
-        root = math.sqrt(1 - b2 ** t)
-        how = b1, b2, optimiser.lr * root / (1 - b1 ** t), optimiser.eps * root
-        params = optimiser.params
+        how, params = corrected(optimiser), optimiser.params
         small, joined = _small_parameters(optimiser)
         for i, (p, g, m, v) in enumerate(zip(params, grads, *optimiser.memory, strict=True)):
             if i in small:
@@ -242,8 +248,8 @@ def _small_parameters(optimiser):
                  if p.size <= SMALL and p.data.flags.c_contiguous
                  and p.dtype == optimiser.params[0].dtype]
         joined = []
-        for slot in optimiser.memory:
-            joined.append(np.concatenate([slot[i].reshape(-1) for i in small])) if small else None
+        for slot in optimiser.memory if small else ():
+            joined.append(np.concatenate([slot[i].reshape(-1) for i in small]))
             start = 0
             for i in small:
                 slot[i] = joined[-1][start:start + slot[i].size].reshape(slot[i].shape)

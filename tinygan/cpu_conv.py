@@ -39,9 +39,9 @@ class QuickBorder:
         return windows.unfold.forward(x, kernel=kernel, stride=stride, dilation=dilation), None
 
 
-def _groups(x, bytes_per_image):
-    """Slices of the batch x whose windows fill about GROUP bytes."""
-    size = max(1, GROUP // max(1, bytes_per_image))
+def groups(x, bytes_per_image, most):
+    """Slices of the batch x whose windows fill at most so many bytes (or hold one image)."""
+    size = max(1, most // max(1, bytes_per_image))
     return [slice(i, i + size) for i in range(0, len(x), size)]
 
 
@@ -70,7 +70,7 @@ class ConvolutionInGroups:
         kernel, o = w.shape[:2], w.shape[3]
         matrix = w.reshape(w.size // o, o)                                  # (kh·kw·C, O)
         y = np.empty((len(x), ho, wo, o), dtype=np.result_type(x, w))
-        for i in _groups(x, ho * wo * len(matrix) * x.itemsize):
+        for i in groups(x, ho * wo * len(matrix) * x.itemsize, GROUP):
             np.matmul(_columns(x[i], kernel, how), matrix, out=y[i].reshape(-1, o))
         return y, None
 
@@ -117,7 +117,7 @@ class SubPixels:
         (n, ho, wo, o), (kh, kw, c, _) = g.shape, w.shape
         matrix = w.reshape(kh * kw * c, o)
         y = np.empty((n, *size, c), dtype=np.result_type(g, w))
-        for i in _groups(g, ho * wo * len(matrix) * g.itemsize):
+        for i in groups(g, ho * wo * len(matrix) * g.itemsize, GROUP):
             flat = g[i].reshape(-1, o)
             if c < 4:                                                       # as planes
                 v = (matrix @ flat.T).reshape(kh, kw, c, -1, ho, wo).transpose(3, 4, 5, 0, 1, 2)
@@ -161,7 +161,7 @@ def _sub_pixels(g, w, size, stride, padding):
     top, left = a0 - mh + 1, b0 - mw + 1            # the first row and column of g in any window
     inner = g[:, max(top, 0):a0 + rows, max(left, 0):b0 + cols]
     y = np.empty((len(g), h, width, c), dtype=np.result_type(g, w))
-    for i in _groups(g, rows * cols * mh * mw * o * g.itemsize):
+    for i in groups(g, rows * cols * mh * mw * o * g.itemsize, GROUP):
         x = np.zeros((len(g[i]), rows + mh - 1, cols + mw - 1, o), dtype=g.dtype)
         x[:, max(-top, 0):, max(-left, 0):][:, :inner.shape[1], :inner.shape[2]] = inner[i]
         v = (_columns(x, (mh, mw), {}) @ matrix.T).reshape(-1, rows, cols, sh, sw, c)
@@ -185,9 +185,7 @@ class TapByTap:
     """The running maximum over the taps, and its gradient added tap by tap."""
 
     def forward(x, *, kernel, stride, padding=(0, 0)):
-        size = output_size(x.shape[1:3], kernel, stride, padding)
-        if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
-            return None                                     # the definition says what is wrong
+        size = pooling.pooled_size(x.shape, kernel, stride, padding)
         first, *others = _taps(_bordered(x, padding, -math.inf), kernel, stride, size)
         y = first.copy()
         for tap in others:

@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from . import gradcheck  # each of the two needs the other: an op is blamed by checking it
-from .autograd import Tensor, _ancestors, data_of, grad
+from .autograd import Tensor, ancestors, data_of, grad
 from .backend import to_host
 
 CUT = "a .data, no_grad, a NumPy function or a number taken out of a Tensor cuts the graph"
@@ -183,7 +183,7 @@ def close(x, array):
 
 def made(results):
     """Every Tensor on the tape of these results that an op made, oldest first."""
-    found = {id(t): t for y in results if isinstance(y, Tensor) for t in _ancestors(y) if t.op}
+    found = {id(t): t for y in results if isinstance(y, Tensor) for t in ancestors(y) if t.op}
     return sorted(found.values(), key=lambda t: t.number)
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from . import conv, optim, pooling, reductions, shapes, windows
 from .backend import xp
-from .cpu import over_all_but_last
+from .cpu import corrected, over_all_but_last
+from .cpu_conv import groups
 from .windows import output_size, pair
 
 COLUMNS = 256 << 20     # bytes of windows that a convolution holds at a time
@@ -97,15 +98,19 @@ class Col2Im:
         return y, None
 
 
-def _blocks(x, bytes_per_image):
-    """Slices of the batch x whose windows fill at most COLUMNS bytes: few long products."""
-    size = max(1, COLUMNS // max(1, bytes_per_image))
-    return [slice(i, i + size) for i in range(0, len(x), size)]
-
-
 def _window_bytes(x, size, kernel):
     """Bytes of the windows of one image."""
     return math.prod((*size, *kernel, x.shape[3])) * x.itemsize
+
+
+def _in_blocks(op, x, w, blocks, shape, how):
+    """op of x and w in blocks of x, joined to an array (N, *shape); None if one block is enough."""
+    if len(blocks) < 2:
+        return None
+    y = xp(x).empty((len(x), *shape), dtype=xp(x).result_type(x, w))
+    for i in blocks:
+        y[i] = op.forward(x[i], w, **how)
+    return y, None
 
 
 @conv.conv2d.shortcut("cupy")
@@ -116,13 +121,8 @@ class ConvolutionInBlocks:
         conv.check_conv2d(x.shape, w.shape)
         how = dict(stride=stride, padding=padding, dilation=dilation)
         size = output_size(x.shape[1:3], w.shape[:2], **how)
-        blocks = _blocks(x, _window_bytes(x, size, w.shape[:2]))
-        if len(blocks) < 2:
-            return None
-        y = xp(x).empty((len(x), *size, w.shape[3]), dtype=xp(x).result_type(x, w))
-        for i in blocks:
-            y[i] = conv.conv2d.forward(x[i], w, **how)
-        return y, None
+        blocks = groups(x, _window_bytes(x, size, w.shape[:2]), COLUMNS)
+        return _in_blocks(conv.conv2d, x, w, blocks, (*size, w.shape[3]), how)
 
 
 @conv.conv2d_transpose.shortcut("cupy")
@@ -131,13 +131,9 @@ class TransposedInBlocks:
 
     def forward(g, w, *, size, stride=1, padding=0, dilation=1):
         how = dict(size=size, stride=stride, padding=padding, dilation=dilation)
-        blocks = _blocks(g, math.prod(g.shape[1:3]) * math.prod(w.shape[:3]) * g.itemsize)
-        if len(blocks) < 2:
-            return None
-        y = xp(g).empty((len(g), *size, w.shape[2]), dtype=xp(g).result_type(g, w))
-        for i in blocks:
-            y[i] = conv.conv2d_transpose.forward(g[i], w, **how)
-        return y, None
+        bytes_per_image = math.prod(g.shape[1:3]) * math.prod(w.shape[:3]) * g.itemsize
+        return _in_blocks(conv.conv2d_transpose, g, w, groups(g, bytes_per_image, COLUMNS),
+                          (*size, w.shape[2]), how)
 
 
 @conv.conv2d_weight_gradient.shortcut("cupy")
@@ -146,7 +142,7 @@ class WeightsInBlocks:
 
     def forward(x, g, *, kernel, stride=1, padding=0, dilation=1):
         how = dict(kernel=kernel, stride=stride, padding=padding, dilation=dilation)
-        blocks = _blocks(x, _window_bytes(x, g.shape[1:3], kernel))
+        blocks = groups(x, _window_bytes(x, g.shape[1:3], kernel), COLUMNS)
         if len(blocks) < 2 or len(x) != len(g):
             return None
         return sum(conv.conv2d_weight_gradient.forward(x[i], g[i], **how) for i in blocks), None
@@ -157,9 +153,9 @@ class PoolingKernels:
     """One kernel forwards, and one in which each pixel collects its share of all its windows."""
 
     def forward(x, *, kernel, stride, padding=(0, 0)):
-        if not handles(x) or any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
+        if not handles(x):
             return None
-        size = output_size(x.shape[1:3], kernel, stride, padding)
+        size = pooling.pooled_size(x.shape, kernel, stride, padding)
         n, h, w, c = x.shape
         y = xp(x).empty((n, *size, c), dtype=x.dtype)
         _launch("max_pool", y.size, contiguous(x), y, y.size, h, w, c, *size, *kernel, *stride,
@@ -234,13 +230,10 @@ class FusedAdam:
     """One kernel per parameter instead of a dozen."""
 
     def step(optimiser, grads):
-        (b1, b2), t = optimiser.betas, optimiser.steps + 1
-        root = math.sqrt(1 - b2 ** t)
-        rate, eps = optimiser.lr * root / (1 - b1 ** t), optimiser.eps * root
+        b1, b2, rate, eps = corrected(optimiser)
         for p, g, m, v in zip(optimiser.params, grads, *optimiser.memory, strict=True):
             if not handles(p.data) or not all(a.flags.c_contiguous for a in (p.data, m, v)):
                 optimiser.update(p.data, g, m, v)
                 continue
             g = xp(g).ascontiguousarray(g, dtype=p.data.dtype)
-            _launch("adam", p.size, p.data, g, m, v, p.size, b1, 1 - b1, b2, 1 - b2,
-                    float(rate), float(eps))
+            _launch("adam", p.size, p.data, g, m, v, p.size, b1, 1 - b1, b2, 1 - b2, rate, eps)

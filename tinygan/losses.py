@@ -27,8 +27,8 @@ import numpy as np
 
 from .autograd import Tensor, grad
 from .backend import device_of, to_device, xp
+from .module import number
 from .ops import log_softmax, norm, relu, softplus
-from .optim import number
 from .randomness import rng
 
 

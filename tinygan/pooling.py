@@ -17,6 +17,14 @@ def _bordered(x, padding, value):
     return pad(x, widths=((0, 0), (ph, ph), (pw, pw), (0, 0)), value=value)
 
 
+def pooled_size(x, kernel, stride, padding):
+    """(Ho, Wo) for images of shape x, or a ValueError if the kernel or the padding is too large."""
+    if not all(2 * p <= k for p, k in zip(padding, kernel, strict=True)):
+        raise ValueError(f"max_pool: padding {padding} is more than half the kernel {kernel}; use "
+                         "less padding or a larger kernel")
+    return output_size(x[1:3], kernel, stride, padding)
+
+
 @op
 def max_pool(x, *, kernel, stride, padding=(0, 0)):
     """The maximum of each window (N, H, W, C) → (N, Ho, Wo, C)      x̄ = fold(ȳ h)
@@ -24,10 +32,7 @@ def max_pool(x, *, kernel, stride, padding=(0, 0)):
     h is 1 where the window attains its maximum, shared equally between ties. The padding never
     wins. All settings are pairs.
     """
-    if not all(2 * p <= k for p, k in zip(padding, kernel, strict=True)):
-        raise ValueError(f"max_pool: padding {padding} is more than half the kernel {kernel}; use "
-                         "less padding or a larger kernel")
-    output_size(x.shape[1:3], kernel, stride, padding)      # refuses a kernel that does not fit
+    pooled_size(x.shape, kernel, stride, padding)
     windows = unfold(_bordered(x, padding, -math.inf), kernel=kernel, stride=stride)
     return windows.max(axis=(3, 4))
 

@@ -24,9 +24,9 @@ from .autograd import data_of, grad, no_grad
 from .backend import device_of, to_device, to_host
 from .data import as_dataset
 from .losses import LOSSES, Loss, r1, wgan_gp
-from .module import whole
+from .module import number, whole
 from .nn import BatchNorm, Module
-from .optim import EMA, Adam, Optimizer, number
+from .optim import EMA, Adam, Optimizer
 from .randomness import current, rng
 from .watch import EVERY, Diverged, Watch, row
 

@@ -1,5 +1,6 @@
 """What the scripts that reproduce published tables share: runs in processes of their own, means, tables, CSV files."""
 
+import argparse
 import csv
 import json
 import math
@@ -38,6 +39,20 @@ def run(script, jobs, path, again=False):
             rows.append({**job, **json.loads(done.stdout.splitlines()[-1])})
             write(path, rows)
     return [find(rows, **job) for job in jobs]
+
+
+def parser(doc, name, methods, seeds):
+    """The options that such a script has: those of its own come on top.
+
+    `name`: of its CSV file and pictures; `seeds`: runs per method. It runs itself with --job, see `run`.
+    """
+    options = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--seeds", type=int, default=seeds, help=f"runs per method (default: {seeds})")
+    options.add_argument("--methods", nargs="+", default=list(methods), choices=list(methods))
+    options.add_argument("--out", type=Path, default=RESULTS, help=f"folder of {name}.csv and its pictures")
+    options.add_argument("--again", action="store_true", help=f"also what {name}.csv has already")
+    options.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
+    return options
 
 
 def find(rows, **settings):

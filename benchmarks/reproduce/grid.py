@@ -24,14 +24,13 @@ The fourth method, "sharp", beats that share with the same networks and the same
     steps           {steps:,}
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from common import RESULTS, pm, read, run, table  # noqa: E402
+from common import parser, pm, read, run, table  # noqa: E402
 
 import tinygan  # noqa: E402
 from tinygan import data, losses, models, nn, plot  # noqa: E402
@@ -110,14 +109,9 @@ def compare(rows):
 
 def main():
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, help="runs per method (default: 3)")
-    parser.add_argument("--steps", type=int, help="default: as published, or as the method says")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of grid.csv and grid_<method>.png")
-    parser.add_argument("--again", action="store_true", help="also what grid.csv has already")
-    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    options = parser(__doc__, "grid", METHODS, seeds=3)
+    options.add_argument("--steps", type=int, help="default: as published, or as the method says")
+    args = options.parse_args()
     if args.job:
         picture = args.out / f"grid_{args.job['method']}.png" if args.job["seed"] == 0 else None
         return print(json.dumps(one(**args.job, picture=picture)))

@@ -26,7 +26,6 @@ Is it tinygan, or the protocol? --control plays vanilla in PyTorch too, from the
 and latents.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -35,7 +34,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from common import RESULTS, correlation, difference, find, mean_sd, pm, read, run, table  # noqa: E402
+from common import correlation, difference, find, mean_sd, parser, pm, read, run, table  # noqa: E402
 
 import tinygan  # noqa: E402
 from tinygan import Tensor, data, grad, models, nn, plot, to_host, views  # noqa: E402
@@ -236,17 +235,12 @@ def draw(rows, path):
 
 def main():
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=20, help="runs per method (default: 20)")
-    parser.add_argument("--steps", type=int, default=10_000, help="as published: 10000 (default)")
-    parser.add_argument("--crossed", type=int, nargs=2, default=(0, 0), metavar=("WEIGHTS", "BATCHES"),
-                        help="also cross so many initial weights with so many sequences of batches, vanilla")
-    parser.add_argument("--control", type=int, default=0, metavar="SEEDS", help="also so many runs of vanilla in PyTorch")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of ring.csv and ring.png")
-    parser.add_argument("--again", action="store_true", help="also what ring.csv has already")
-    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    options = parser(__doc__, "ring", METHODS, seeds=20)
+    options.add_argument("--steps", type=int, default=10_000, help="as published: 10000 (default)")
+    options.add_argument("--crossed", type=int, nargs=2, default=(0, 0), metavar=("WEIGHTS", "BATCHES"),
+                         help="also cross so many initial weights with so many sequences of batches, vanilla")
+    options.add_argument("--control", type=int, default=0, metavar="SEEDS", help="also so many runs of vanilla in PyTorch")
+    args = options.parse_args()
     if args.job:
         row = one(**args.job) if "method" in args.job else {"tv": mode_coverage(in_torch(**args.job), data.ring()).tv}
         return print(json.dumps(row))
