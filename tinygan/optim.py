@@ -27,7 +27,8 @@ class Optimizer:
     slots = 0
 
     def __init_subclass__(cls):
-        cls.definition = Definition(cls.__name__)       # a subclass has its own shortcuts, or none
+        if {"update", "update_each"} & vars(cls).keys():
+            cls.definition = Definition(cls.__name__)   # an update of its own: no inherited shortcut
 
     @classmethod
     def shortcut(cls, module):
