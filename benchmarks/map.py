@@ -16,7 +16,7 @@ CHAPTERS = {
         "pooling",
     "The second day: layers and networks, and how gradients are checked.":
         "ops module nn norms models gradcheck diagnosis",
-    "The engine rooms: the same numbers, faster. Nothing above imports them.":
+    "The engine rooms: the same numbers, faster. Of these the book imports shortcuts.py alone, the register.":
         "shortcuts cpu cpu_conv gpu",
     "Around it.":
         "backend randomness recipes aids views watch",
@@ -53,7 +53,7 @@ def rendered():
             lines.append(f"| {number} | [{n}.py](tinygan/{n}.py) | {first_sentence(texts[n])} | "
                          f"{length[n]} |")
         lines.append("")
-    return "\n".join([*lines, f"The package has {total:,} lines in all.", ""])
+    return "\n".join([*lines, f"The files above have {total:,} lines in all.", ""])
 
 
 def main():

@@ -1,27 +1,28 @@
 """One training step on several processes: each takes its share of the batch, and one message makes the gradients equal.
 
-A loss over a batch is a mean, and so is its gradient. Cut the batch into N equal shares, one for each process (MPI calls
-a process a rank), and the gradient of the whole is the mean of the gradients of the shares:
+A loss over a batch is a mean, and so is its gradient. Cut the batch into N equal shares, one for each process (MPI
+calls a process a rank), and the gradient of the whole is the mean of the gradients of the shares:
 
     ∂L/∂θ = 1/B Σ_b ∂ℓ(x_b)/∂θ = 1/N Σ_r gᵣ          gᵣ = the mean over the B/N samples of rank r
 
 So every rank has the same networks and optimisers, computes gᵣ, lays all gradients into one flat array, and lets
 `Allreduce` add up these arrays and hand the sum to everybody. Adam then moves the same weights by the same numbers
 everywhere: they stay equal to the last bit, which is checked on the way. All ranks have equal random generators, draw
-what belongs to the whole batch and keep their rows of it; N processes therefore do what one would have done, rounding apart.
+what belongs to the whole batch and keep their rows of it; N processes therefore do what one would have done, rounding
+apart.
 
-What the usual version gets wrong: *one message per parameter*, each of which waits for the slowest rank. *Equal seeds and
-no shares*: every rank computes the same gradient, N times. *Rates scaled for the larger batch without saying so.*
+What the usual version gets wrong: *one message per parameter*, each of which waits for the slowest rank. *Equal seeds
+and no shares*: every rank computes the same gradient, N times. *Rates scaled for the larger batch without saying so.*
 *BatchNorm*, whose statistics would be those of a share: the networks here have none (those of `models.conv_generator`
-would train, on local statistics, as in PyTorch's DistributedDataParallel). *A rank that fails while the others wait for it
-for ever*: here any error ends all ranks, and the checkpoint, replaced as a whole every 100 steps, remains.
+would train, on local statistics, as in PyTorch's DistributedDataParallel). *A rank that fails while the others wait
+for it for ever*: here any error ends all ranks, and the checkpoint, replaced as a whole every 100 steps, remains.
 
     pip install -e ".[mpi]"
     OPENBLAS_NUM_THREADS=1 mpiexec -n 2 python examples/data_parallel.py [--resume]
 
-On GPUs each rank takes one, and NCCL adds the arrays where they are (this part has not run yet). `--resume` goes on from
-the checkpoint, DIGITS.npz beside DIGITS.png, with any number of processes. Rank 0 first makes 50 steps alone, which gives
-the time and the weights to compare with.
+On GPUs each rank takes one, and NCCL adds the arrays where they are (this part has not run yet). `--resume` goes on
+from the checkpoint beside the picture (data_parallel.npz), with any number of processes. Rank 0 first makes 50 steps alone,
+which gives the time and the weights to compare with.
 
 Expect 64 rough digits. Takes 75 seconds with two processes. Prints the speed beside one process's (perfect: N times).
 """
@@ -146,5 +147,5 @@ if first:
     if off is not None:
         print(f"after {alone} steps the weights of {world.size} and of one process differ by {off:.1%} of their way")
     ms, ms_alone = (1e3 * statistics.median(s or [np.nan]) for s in (seconds, seconds_alone))
-    print(f"{args.out}: {world.size} processes {ms_alone / ms:.2f} times as fast as one, {ms:.0f} against {ms_alone:.0f} ms "
-          f"per step (perfect: {world.size})")
+    print(f"a step takes {ms:.0f} ms, and {ms_alone:.0f} ms with one process")
+    print(f"{args.out}: {world.size} processes are {ms_alone / ms:.1f} times as fast as one (perfect: {world.size})")

@@ -52,10 +52,10 @@ def test_two_processes_do_what_one_does_and_one_goes_on(tmp_path):
     assert process.returncode == 0, printed                             # it stops if the ranks' weights ever differ
     off = float(re.search(r"differ by ([\d.]+)% of their way", printed)[1])
     assert off < 1, "equal shares of equal batches, so only rounding may differ"
-    assert "2 processes" in printed.splitlines()[-1] and (tmp_path / "data_parallel.png").stat().st_size > 1000
+    assert ": 2 processes" in printed.splitlines()[-1] and (tmp_path / "data_parallel.png").stat().st_size > 1000
 
     process = start(tmp_path, 1, "--steps", "31", "--resume")
-    assert "1 processes" in ended(process).splitlines()[-1] and process.returncode == 0
+    assert ": 1 processes" in ended(process).splitlines()[-1] and process.returncode == 0
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the ranks in /proc")

@@ -32,6 +32,8 @@ def test_runs_and_prints(script, tmp_path):
 
 @pytest.mark.parametrize("script", WITH_OPTIONS)
 def test_runs_draws_and_measures(script, tmp_path):
+    if script == "data_parallel.py":
+        pytest.importorskip("mpi4py", reason='needs MPI: pip install -e ".[mpi]"')
     printed = run(script, tmp_path, "--device", "cpu", "--steps", "2", "--seed", "3")
     pictures = [path for path in tmp_path.iterdir() if path.suffix in {".png", ".gif", ".svg"}]
     assert [p.stem for p in pictures] == [Path(script).stem] and pictures[0].stat().st_size > 1000

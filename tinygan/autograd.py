@@ -9,23 +9,29 @@ For y = f(a, b, ...) and a scalar loss L, write ȳ = ∂L/∂y. An op supplies o
 turns ȳ into that argument's share, ā = ȳ ∂y/∂a (a vector-Jacobian product, "vjp"). Where a Tensor
 is used several times its shares add up.
 
-Three ideas keep this file short:
+Four ideas keep this file short:
 
 1. Creation order is a topological order. Tensors are numbered as they are made, and arguments are
-   always older than results, so "newest first" visits every Tensor after all its uses. There is
-   nothing to sort and no recursion, and a graph that is 10,000 deep is no special case.
+   older than results, so "newest first" visits every Tensor after all its uses. No order has to be
+   searched for, there is no recursion, and a graph that is 10,000 deep is no special case.
 2. Every rule is read in two ways. Given arrays it computes arrays: a plain backward pass that
    records nothing. Given Tensors (`create_graph=True`) the same line records itself, so that
    gradients can be differentiated again, to any order.
-3. Only paths that lead from the loss to what was asked for are walked. Training a generator through
-   a discriminator never computes the discriminator's weight gradients; there is no `.grad`, nothing
-   to zero and nothing to detach.
+3. Rules are applied only on paths that lead from the loss to what was asked for. Training a
+   generator through a discriminator never computes the discriminator's weight gradients; there is
+   no `.grad`, nothing to zero, and for the sake of a gradient nothing need be detached.
+4. A change is a new number. A Tensor whose data was changed becomes younger than what was made from
+   it. An argument that is younger than its result is how `grad` sees that a loss is stale.
 
 Memory is freed by counting references. A Tensor points at what it was made from and never the other
 way, so there are no cycles: when the last name of a loss goes, its whole tape goes with it.
 
 An array is NumPy's or CuPy's, and `xp(x)` is the module that made it (backend.py). That is all the
 engine knows of devices. tape.py has Tensors and ops, this file has `grad`.
+
+An op may have a *shortcut*, a faster forward and backward that is registered from outside; `saved`
+is what its forward left for its backward (shortcuts.py). A first reading can ignore both: without
+them everything is the same, only slower.
 """
 
 import numpy as np
@@ -39,16 +45,17 @@ __all__ = ["Op", "Tensor", "ancestors", "data_of", "grad", "no_grad", "op", "unb
 def grad(y, wrt, cotangent=None, create_graph=False, zeros=False):
     """The gradient of y with respect to one Tensor or a list of Tensors.
 
-    y: a scalar Tensor, or one of any shape together with `cotangent`, an array ȳ of y's shape (the
-    result is then Σ ȳ ∂y/∂w). Returns one array per Tensor of `wrt`, in its shape and type, each
-    writable and with memory of its own; with `create_graph=True` Tensors that can be differentiated
-    again. A list gives a list, a single Tensor a single gradient.
+    y: a scalar Tensor, or one of any shape together with `cotangent`, an array or Tensor ȳ of y's
+    shape (the result is then Σ ȳ ∂y/∂w). Returns one array per Tensor of `wrt`, in its shape and
+    type, each writable and with memory of its own; with `create_graph=True` Tensors that can be
+    differentiated again. A list gives a list, a single Tensor a single gradient.
 
     zeros: what y does not depend on gets a gradient of zeros. Otherwise it is an error, because a
     forgotten connection is the usual reason.
 
     Raises ValueError if y is no scalar and has no cotangent, if y does not depend on something in
-    `wrt`, or if a Tensor on the way was changed (say, by an optimiser) after y was made from it.
+    `wrt`, or if a Tensor on the way was changed (say, by an optimiser) after y was made from it;
+    TypeError if y or something in `wrt` is no Tensor.
     """
     if isinstance(wrt, Tensor):
         return grad(y, [wrt], cotangent, create_graph, zeros)[0]
@@ -59,7 +66,7 @@ def grad(y, wrt, cotangent=None, create_graph=False, zeros=False):
     found = _walk(y, _cotangent(y, cotangent), targets, create_graph)
     for t in targets:
         if t.number not in found:
-            if not zeros or _was_used(y, t):
+            if not zeros or _was_used(y, t):            # changed since: an error even with zeros
                 raise ValueError(_why_unreached(y, t))
             found[t.number] = xp(t._data).zeros_like(t._data)
     results = [found[t.number] for t in targets]

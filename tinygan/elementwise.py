@@ -1,8 +1,9 @@
 """The derivative table, 1: functions that work element by element.
 
-Reading a docstring: y is the result, ȳ = ∂L/∂y what arrives from above, x̄ the share passed down to
-x. Reading a rule: `g` is ȳ, `y` the result, then the op's own arguments. Sums over broadcast axes
-are left to the engine, so `mul` need not say what happens when a (3, 1) meets a (1, 4).
+Reading a docstring: y is the result, ȳ = ∂L/∂y the gradient by it, x̄ the share passed on to x; [c]
+is 1 where the condition c holds, and else 0. Reading a rule: `g` is ȳ, `y` the result, then the
+op's own arguments. Sums over broadcast axes are left to the engine, so `mul` need not say what
+happens when a (3, 1) meets a (1, 4).
 
 Arguments are arrays, Tensors or plain numbers of any shapes that broadcast, unless said otherwise.
 Called without any Tensor, an op is an ordinary array function. Where a function has no derivative
@@ -177,7 +178,7 @@ where.vjps(None,
 
 @op
 def clip(x, *, low=None, high=None):
-    """y = min(max(x, low), high) with numbers low ≤ high, None for no bound      x̄ = ȳ [y = x]
+    """y = min(max(x, low), high) with low ≤ high, None for no bound      x̄ = ȳ [y = x]
 
     The gradient passes at the bounds themselves.
     """

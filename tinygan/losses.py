@@ -2,15 +2,15 @@
 
 D gives one number per sample, a logit d. Both players minimise. With r = D(x) and f = D(G(z)):
 
-| name                 | L_D                                         | L_G                       |
-|----------------------|---------------------------------------------|---------------------------|
-| minimax              | −E log σ(r) − E log(1 − σ(f))               | E log(1 − σ(f))           | 1
-| non-saturating       | the same                                    | −E log σ(f)               | 1
-| least-squares        | ½ E (r − 1)² + ½ E f²                       | ½ E (f − 1)²              | 2
-| wasserstein          | E f − E r                                   | −E f                      | 3
-| hinge                | E max(0, 1 − r) + E max(0, 1 + f)           | −E f                      | 4
-| relativistic         | −E log σ(r − f)                             | −E log σ(f − r)           | 5
-| relativistic-average | −E log σ(r − E f) − E log σ(E r − f)        | L_D with r and f swapped  | 5
+| name                 | L_D                                       | L_G                       | see
+|----------------------|-------------------------------------------|---------------------------|-----
+| minimax              | −E log σ(r) − E log(1 − σ(f))             | E log(1 − σ(f))           | 1
+| non-saturating       | the same                                  | −E log σ(f)               | 1
+| least-squares        | ½ E (r − 1)² + ½ E f²                     | ½ E (f − 1)²              | 2
+| wasserstein          | E f − E r                                 | −E f                      | 3
+| hinge                | E max(0, 1 − r) + E max(0, 1 + f)         | −E f                      | 4
+| relativistic         | −E log σ(r − f)                           | −E log σ(f − r)           | 5
+| relativistic-average | −E log σ(r − E f) − E log σ(E r − f)      | L_D with r and f swapped  | 5
 
 1 Goodfellow et al. 2014, eq. 1 and section 3. 2 Mao et al. 2017, eq. 9. 3 Arjovsky et al. 2017,
 eq. 2 and 3. 4 Lim & Ye 2017. 5 Jolicoeur-Martineau 2019, section 4.
@@ -72,7 +72,7 @@ def smoothed(t=0.9):
     """Non-saturating, but D's target is t and not 1 on real samples (Salimans et al. 2016, 3.4).
 
     L_D = −E [t log σ(r) + (1 − t) log(1 − σ(r))] − E log(1 − σ(f)). The best D is never sure: it
-    has σ(d) = t p_r / (p_r + p_f).
+    has σ(d) = t p_r / (p_r + p_f), with p_r and p_f the densities of real and fake samples.
     """
     if not 0 < t <= 1:
         raise ValueError(f"smoothed: the target t must be in (0, 1], got {t!r}")
@@ -111,7 +111,7 @@ def gradient_penalty(critic, x, center=1.0, one_sided=False):
     x = Tensor(x)
     slope = grad(critic(x).sum(), x, create_graph=True)     # each D(xₙ) depends on xₙ alone
     slope = slope.reshape((len(x), -1))                     # (N, features)
-    if center == 0:
+    if center == 0:                 # ‖·‖² needs no square root, whose slope at 0 is infinite
         return (slope ** 2).sum(axis=1).mean()
     excess = norm(slope, axis=1) - center                   # (N,)
     return ((relu(excess) if one_sided else excess) ** 2).mean()

@@ -325,8 +325,9 @@ def number(name, value, low, high, above=False, closed=False):
     return float(value)
 
 
-def plain(layer, x, parameter):
-    """A plain array in the parameter's type, so that NumPy's float64 goes no further."""
+def in_type_of(layer, x, parameter):
+    """x; an array that is no Tensor is converted to the parameter's type, so that NumPy's float64
+    goes no further. TypeError for anything else."""
     if isinstance(x, Tensor) or getattr(x, "dtype", None) == parameter.dtype:
         return x
     if getattr(getattr(x, "dtype", None), "kind", "O") not in "biuf":

@@ -14,7 +14,7 @@ import numpy as np
 from . import conv, ops
 from .autograd import data_of, no_grad
 from .backend import device_of, to_device, xp
-from .module import Module, Parameter, Sequential, images, number, plain, watching, whole
+from .module import Module, Parameter, Sequential, images, in_type_of, number, watching, whole
 from .norms import BatchNorm, InstanceNorm, LayerNorm, Norm
 from .randomness import rng
 
@@ -59,7 +59,7 @@ class Linear(Module):
         self.bias = uniform((m,), k, "Linear.bias") if bias else None
 
     def forward(self, x):
-        x = plain(self, x, self.weight)
+        x = in_type_of(self, x, self.weight)
         *lead, k = x.shape or (None,)
         if k != self.in_features:
             raise ValueError(f"Linear: expected x of shape (..., {self.in_features}) for a weight "
@@ -89,7 +89,7 @@ class _Conv(Module):
         self.bias = uniform((o,), fan_in, f"{name}.bias") if bias else None
 
     def forward(self, x):
-        x = plain(self, x, self.weight)
+        x = in_type_of(self, x, self.weight)
         images(self, x, self.in_channels)
         y = self.convolve(x, dict(stride=self.stride, padding=self.padding, dilation=self.dilation))
         return y if self.bias is None else y + self.bias
@@ -176,13 +176,13 @@ class GRU(Module):
         self.bias_h = uniform((3 * h,), h, "GRU.bias_h") if bias else None
 
     def forward(self, x, h=None):
-        x = plain(self, x, self.weight_x)
+        x = in_type_of(self, x, self.weight_x)
         k, size = self.input_size, self.hidden_size
         if x.ndim != 3 or x.shape[1] == 0 or x.shape[2] != k:
             raise ValueError(f"GRU: expected x of shape (N, T, {k}) with T >= 1, got {x.shape}")
         if h is None:
             h = xp(data_of(x)).zeros((x.shape[0], size), dtype=x.dtype)
-        h = plain(self, h, self.weight_h)
+        h = in_type_of(self, h, self.weight_h)
         if h.shape != (x.shape[0], size):
             raise ValueError(f"GRU: expected a state of shape {(x.shape[0], size)}, got {h.shape}")
         states = []

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from . import ops
-from .module import Module, Parameter, images, number, plain, whole
+from .module import Module, Parameter, images, in_type_of, number, whole
 
 
 class Norm(Module):
@@ -24,7 +24,7 @@ class Norm(Module):
         self.bias = Parameter(np.zeros(n, np.float32), f"{name}.bias")
 
     def _checked(self, x):
-        x = plain(self, x, self.weight)
+        x = in_type_of(self, x, self.weight)
         if x.ndim < 2 or x.shape[-1] != self.features:
             raise ValueError(f"{type(self).__name__}: expected {self.features} channels on the "
                              f"last axis, got {x.shape}")

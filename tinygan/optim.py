@@ -21,14 +21,14 @@ class Optimizer:
     """Base: holds the parameters and what is remembered of each between steps.
 
     A subclass defines `update(θ, g, *memory)`, elementwise and in place, for one parameter. `slots`
-    is how many numbers it remembers per parameter (moments), all starting at 0.
+    is how many arrays in θ's shape it remembers per parameter (its moments), all starting at 0.
     """
 
     slots = 0
 
     def __init_subclass__(cls):
         if {"update", "update_each"} & vars(cls).keys():
-            cls.definition = Definition(cls.__name__)   # an update of its own: no inherited shortcut
+            cls.definition = Definition(cls.__name__)   # its own: no inherited shortcut
 
     @classmethod
     def shortcut(cls, module):

@@ -25,7 +25,8 @@ matmul.vjps(lambda g, y, a, b: g @ swap(b),
 def linear(x, w, b):
     """y = x w + b, x (N, K), w (K, M), b (M,)      x̄ = ȳ wᵀ      w̄ = xᵀ ȳ      b̄ = ȳ
 
-    (b̄ is summed over N by the engine.)
+    b̄ is summed over N by the engine. (x @ w + b would do; one op can have a shortcut that adds b in
+    place.)
     """
     if x.ndim != 2 or x.shape[1] != w.shape[0]:
         raise ValueError(f"linear: expected x of shape (N, {w.shape[0]}) for a weight {w.shape}, "
@@ -48,8 +49,8 @@ def dot(a, b):
 def contract(*xs, formula):
     """y = einsum(formula, *xs), with an explicit result and no index twice in one operand
 
-    x̄ₖ = the same sum with ȳ and the k-th operand exchanged; an index that only operand k has is
-    repeated along.
+    x̄ₖ = the same sum with ȳ and the k-th operand exchanged; an index that only operand k has was
+    summed away, so its gradient is repeated. `einsum` checks the formula and calls this op.
     """
     return xp(*xs).einsum(formula, *xs)
 

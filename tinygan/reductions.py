@@ -41,9 +41,8 @@ mean.vjps(lambda g, y, x, axis, keepdims:
 def deviation(x, axis):
     """(x − μ, μ) with μ the mean over `axis`, which is kept.
 
-    Counted from the first element, equal numbers deviate by exactly 0. The mean is then taken away
-    twice: what is left after the first time has a mean of its own, made of nothing but rounding,
-    which matters where there are outliers.
+    Subtracting the first element first makes equal numbers deviate by exactly 0. Subtracting the
+    mean twice removes the rounding error of the first mean, which matters where there are outliers.
     """
     n, axes = count(x, axis), axes_of(x, axis)
     mu = x[tuple(slice(1) if i in axes else slice(None) for i in range(x.ndim))]
@@ -146,7 +145,8 @@ def normalize(x, scale, shift, *, axis, eps=1e-5, statistics=None):
     """y = x̂ scale + shift with x̂ = (x − μ) r, r = 1 / √(σ² + ε), mean μ, variance σ² over `axis`
 
     With ĝ = ȳ scale:     x̄ = r (ĝ − mean ĝ − x̂ mean(ĝ x̂))      scale̅ = ȳ x̂      shift̅ = ȳ
-    (Ioffe & Szegedy 2015, section 3, solved for x̄.)
+    scale, shift: whatever broadcasts against x, such as (C,).
+    (Ioffe & Szegedy 2015, section 3, its equations combined.)
 
     `statistics`, a list, receives μ and σ² with the axes kept.
     """

@@ -1,8 +1,8 @@
-"""The derivative table, 2: functions that move elements and change none.
+"""The derivative table, 2: functions that move, copy and add elements.
 
-Such a function is linear, and its rule is its adjoint: what goes one way forwards comes the same
-way back. Several are each other's adjoint: `getitem` and `add_at`, `broadcast_to` and
-`unbroadcast`. See elementwise.py for how to read the table.
+Each is linear (the border that `pad` adds apart), so its rule is its adjoint: where it copies, the
+rule adds, and where it adds, the rule copies. Several are each other's adjoint: `getitem` and
+`add_at`, `broadcast_to` and `unbroadcast`. See elementwise.py for how to read the table.
 """
 
 import builtins
@@ -76,7 +76,7 @@ add_at.vjps(lambda g, y, v, key, shape: g[key])
 
 
 def may_repeat(key):
-    """Whether an index may name one place several times: arrays of integers may, slices never."""
+    """Whether an index may name one place several times: arrays may, slices never."""
     parts = key if isinstance(key, tuple) else (key,)
     return not all(k is None or k is Ellipsis or isinstance(k, (slice, int, np.integer))
                    for k in parts)
@@ -158,7 +158,7 @@ def embedding(weight, index):
 
 
 def count(x, axis):
-    """How many elements a reduction over `axis` makes one of (1 for none: nothing is divided)."""
+    """How many elements are reduced to one over `axis`; 1 if there are none, to divide by it."""
     return math.prod(x.shape[i] for i in axes_of(x, axis)) or 1
 
 

@@ -11,11 +11,12 @@ registered for one definition (an op, or an optimiser) and one array module, "nu
 
 Either function may be missing. `saved` is whatever `forward` wants `vjp` to have; it is None when
 the definition computed y. `wanted[i]` says whether the share of argument i is needed. A shortcut
-must not change any of the arrays that it is given.
+must not change any of the arrays that it is given. That of an optimiser has `step(optimiser,
+grads)` instead, and moves the parameters in place.
 
-All shortcuts live in the two engine rooms, cpu.py and gpu.py, and the tests hold each of them to
-its definition. `plain()` switches them off, so that a debugger steps through the definitions; so
-does the environment variable TINYGAN_PLAIN=1, for a whole program.
+All shortcuts live in the two engine rooms, cpu.py with cpu_conv.py and gpu.py. The tests hold each
+of them to its definition. `plain()` switches them off, so that a debugger steps through the
+definitions; so does the environment variable TINYGAN_PLAIN=1, for a whole program.
 """
 
 import os

@@ -23,7 +23,7 @@ UNRECORDED = "computed within no_grad()"
 class Tensor:
     """An array and its place on the tape.
 
-    data: an array of floating-point numbers, or what NumPy makes one of (then float32). It is
+    data: an array of floating-point numbers, or a list or Python number (then float32). It is
     copied, so that changing the original later changes nothing here. TypeError for anything else.
 
     Assigning to `t.data` (also `t.data -= ...`) marks the Tensor as changed: what was computed from
@@ -145,11 +145,12 @@ class Op(Definition):
     g = ȳ and all keyword arguments, and returns that argument's share of the gradient. It may use
     operators, the methods that arrays and Tensors share, and other ops, so that it works in both
     readings. It may return the share before summing over axes along which the argument was
-    broadcast, and in another floating-point type: the engine mends both.
+    broadcast, and in another floating-point type: the engine corrects both.
 
     A caller may give static arguments by position too, after the others, and the arguments of an op
     that takes any number of them as one list: `sum(x, 0)`, `concatenate([a, b], 1)`, as in NumPy.
-    Among the arguments the Tensors' type rules: constants are converted to it, and copied.
+    Among the arguments the Tensors' type rules: constants are converted to it, and copied, because
+    the tape may need them after the caller has changed them.
     """
 
     def __init__(self, forward):
@@ -231,7 +232,7 @@ class Op(Definition):
             args, rest = args[:self.arity], args[self.arity:]
         named = dict(zip(self.statics, rest, strict=False))
         if len(rest) > len(self.statics) or named.keys() & kwargs.keys():
-            raise TypeError(f"{self.name}: takes {self.arity} argument(s), then "
+            raise TypeError(f"{self.name}: takes {self.arity or 'any number of'} argument(s), then "
                             f"{', '.join(self.statics) or 'nothing'}; got {len(rest)} more, and "
                             f"{', '.join(kwargs) or 'nothing'} by name")
         return args, {**named, **kwargs}

@@ -6,7 +6,7 @@ One step, on a batch x of real samples and latents z ~ N(0, 1):
     D:  θ_D ← θ_D − η ∂L_D(D(x), D(fake)) / ∂θ_D    fake is plain data: nothing flows back into G
     G:  θ_G ← θ_G − η ∂L_G(D(fake)) / ∂θ_G          fake has its history; D's weights stay
 
-Real and fake go through D in two batches, so that its BatchNorm never mixes their statistics. All
+Real and fake go through D in two batches, so that its BatchNorm never takes one mean of both. All
 else is an option of `GAN`: the losses and what is added to them, what D is shown, what both players
 are told, who moves when and how.
 """
@@ -34,7 +34,7 @@ __all__ = ["GAN", "Diverged", "Round", "batches", "call", "fit", "r1", "row", "w
 
 
 class Round(NamedTuple):
-    """A player's move, as extra terms of its loss see it. In D's move `fake` is a plain array."""
+    """What a move is computed from; `fake` is a Tensor in G's move and an array in D's."""
 
     z: object
     given: tuple
@@ -55,8 +55,8 @@ class GAN:
     simultaneous  both move from the same position; else G meets the D that has just moved
     average       a second generator that follows the first as its average (`EMA`), with `decay`
     view          a function (samples, step) → samples, or several: what D is shown, see `views`
-    terms_d, _g   functions (gan, Round) → scalar, added to a player's loss, see `aids`
-    extra_d, _g   {name: Module}, networks that learn along with a player; all are in `extras`
+    terms_d       and terms_g: functions (gan, Round) → scalar, added to a player's loss, see `aids`
+    extra_d       and extra_g: {name: Module}, networks that learn along; all are in `extras`
     judge         a function (gan, Round) → (x → logits): whom G plays against, see `aids.unrolled`
     after_d       called with the GAN after each move of D, see `aids.clip_weights`
 
@@ -189,8 +189,9 @@ class GAN:
             self.opt_d.lr, self.opt_g.lr = (rate * factor for rate in self.rates)
 
     def latents(self, n, name="latent", random=None):
-        """n latents on the networks' device: N(0, 1) from the random generator of this name, or
-        what the function `latent` returns. random: whose generators; by default the GAN's."""
+        """n latents on the networks' device: N(0, 1), or what the function `latent` returns.
+        random: the `Randomness` to draw from, by default the GAN's own; name: which of its streams.
+        """
         random = random or self.random
         if not callable(self.latent):
             z = random.rng(name).standard_normal((n, self.latent), dtype=np.float32)
@@ -346,6 +347,7 @@ def fit(gan, x, steps, batch_size=64, on_step=None, *, given=(), fresh=False):
 def learnable(gan, x, given):
     """(samples, *conditions) on the GAN's device, checked, from arrays or a Dataset."""
     data = as_dataset(x)
+    # Does G take more than z without a default?
     needs = inspect.signature(gan.g.forward).parameters.values()
     if not given and sum(a.default is a.empty and a.kind < a.VAR_POSITIONAL for a in needs) > 1:
         if data.labels is None:

@@ -1,0 +1,70 @@
+"""No claim without a test that can fail: every example, at its full length, prints the figures that its page quotes.
+
+examples/README.md quotes the last line of each script, below its command, with tolerances in brackets: 80%[±5] says that
+other seeds and machines end between 75% and 85%. A number without brackets must be met exactly, and so must the words.
+
+    pytest -m claims            all of them, half an hour on one core; -k NAME picks one
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]\d+)?")
+QUOTED = re.compile(rf"({NUMBER.pattern})(%?)(?:\[±({NUMBER.pattern})\])?")
+
+
+def quotes():
+    """{script: the quoted last line}, from the page."""
+    found = {}
+    for section in re.split(r"^(?=\*\*\d+\. `)", (EXAMPLES / "README.md").read_text("utf-8"), flags=re.MULTILINE)[1:]:
+        script = re.match(r".*?python examples/(\S+\.py)`", section)[1]
+        if quote := re.search(r"^> (.+)$", section, re.MULTILINE):
+            found[script] = quote[1]
+    return found
+
+
+def disagreement(quote, line):
+    """What keeps a line from being the quoted one, or None."""
+    expected, found = QUOTED.findall(quote), NUMBER.findall(line)
+    words = QUOTED.sub(r"#\2", quote), NUMBER.sub("#", line)
+    if words[0] != words[1]:
+        return f"other words: expected {words[0]!r}, got {words[1]!r}"
+    for (number, _, tolerance), got in zip(expected, found, strict=True):
+        if abs(float(got) - float(number)) > float(tolerance or 0) * (1 + 1e-9):
+            return f"{got} where {number} ± {tolerance or 0} is claimed, in {line!r}"
+    return None
+
+
+def test_disagreement_sees_words_and_numbers():
+    quote = "8 of 8 modes, 80.4%[±5] within 3σ, off by 5e-08[±1e-6] (perfect: 0)"
+    assert disagreement(quote, "8 of 8 modes, 76.0% within 3σ, off by 9e-07 (perfect: 0)") is None
+    assert "75.0" in disagreement(quote, "8 of 8 modes, 75.0% within 3σ, off by 5e-08 (perfect: 0)")
+    assert "7 where 8" in disagreement(quote, "8 of 7 modes, 80.4% within 3σ, off by 5e-08 (perfect: 0)")
+    assert "words" in disagreement(quote, "8 of 8 modes, 80.4% within 4, off by 5e-08 (perfect: 0)")
+    assert "words" in disagreement(quote, "8 of 8 modes, 80.4 within 3σ, off by 5e-08 (perfect: 0)")
+
+
+def test_the_page_quotes_every_example_that_measures_something():
+    measuring = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*.py")
+                 if "argparse" in path.read_text("utf-8")}
+    assert quotes().keys() == measuring
+
+
+@pytest.mark.claims
+@pytest.mark.parametrize("script", sorted(quotes()))
+def test_claim(script, tmp_path):
+    command = [sys.executable, EXAMPLES / script, "--device", "cpu", "--seed", os.environ.get("TINYGAN_SEED", "0")]
+    if script == "data_parallel.py":
+        pytest.importorskip("mpi4py", reason='needs MPI: pip install -e ".[mpi]"')
+        command = [Path(sys.executable).with_name("mpiexec"), "-n", "2", *command]
+    env = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, encoding="utf-8", timeout=600)
+    assert done.returncode == 0, done.stderr
+    line = done.stdout.splitlines()[-1].partition(": ")[2]
+    assert not disagreement(quotes()[script], line)
