@@ -19,7 +19,7 @@ CHAPTERS = {
     "The engine rooms: the same numbers, faster. Of these the book imports shortcuts.py alone, the register.":
         "shortcuts cpu cpu_conv gpu",
     "Around it.":
-        "backend randomness recipes aids views watch",
+        "backend randomness options recipes aids views watch",
 }
 
 

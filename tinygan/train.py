@@ -26,7 +26,8 @@ from .data import as_dataset
 from .losses import LOSSES, Loss, r1, wgan_gp
 from .module import number, whole
 from .nn import BatchNorm, Module
-from .optim import EMA, Adam, Optimizer
+from .optim import EMA, Adam
+from .options import functions, optimizer_of, pair
 from .randomness import current, rng
 from .watch import EVERY, Diverged, Watch, row
 
@@ -73,23 +74,23 @@ class GAN:
         self.d_steps, self.simultaneous, self.steps = d_steps, simultaneous, 0
         extra_d, extra_g = extra_d or {}, extra_g or {}
         self.extras = {**extra_d, **extra_g}
-        self.penalty, self.view = _functions("penalty", penalty) or None, _functions("view", view)
-        self.terms_d, self.terms_g = _functions("terms_d", terms_d), _functions("terms_g", terms_g)
-        self.schedule = _functions("schedule", schedule)
-        self.after_d = _functions("after_d", after_d)
-        self.judge, = _functions("judge", judge or GAN.told)
+        self.penalty, self.view = functions("penalty", penalty) or None, functions("view", view)
+        self.terms_d, self.terms_g = functions("terms_d", terms_d), functions("terms_g", terms_g)
+        self.schedule = functions("schedule", schedule)
+        self.after_d = functions("after_d", after_d)
+        self.judge, = functions("judge", judge or GAN.told)
         self._check(loss, average)
         for role, net in self.networks().items():
             net.name_parameters(f"{role}.")     # so that a message says which weight it means
         if optimizer is None:
             betas = (0.5, 0.999) if betas is None else betas
-            rates = _pair("lr", 2e-4 if lr is None else lr)
+            rates = pair("lr", 2e-4 if lr is None else lr)
             optimizer = [partial(Adam, lr=rate, betas=betas) for rate in rates]
         elif lr is not None or betas is not None:
             raise ValueError("GAN: lr and betas are the default optimizer's; give them to yours")
-        of_d, of_g = _pair("optimizer", optimizer)
-        self.opt_d = _optimizer(of_d, [discriminator, *extra_d.values()])
-        self.opt_g = _optimizer(of_g, [generator, *extra_g.values()])
+        of_d, of_g = pair("optimizer", optimizer)
+        self.opt_d = optimizer_of(of_d, [discriminator, *extra_d.values()])
+        self.opt_g = optimizer_of(of_g, [generator, *extra_g.values()])
         self.rates = self.opt_d.lr, self.opt_g.lr
         self.device = device_of(self.opt_g.params[0].data)
         self.average = None if average is None else EMA(generator, average, decay)
@@ -279,32 +280,6 @@ class GAN:
 
     def __setstate__(self, state):
         vars(self).update(state, lock=threading.RLock())        # a copy has a lock of its own
-
-
-def _functions(name, value):
-    """A tuple of what may be None, one function or several."""
-    found = tuple(value) if isinstance(value, (tuple, list)) else (value,) * (value is not None)
-    if not all(map(callable, found)):
-        raise TypeError(f"GAN: {name}: expected a function or several, got {value!r}")
-    return found
-
-
-def _pair(name, value):
-    """(D's, G's) of one value for both, or of a pair."""
-    pair = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(pair) != 2:
-        raise ValueError(f"GAN: {name}: expected one, or a pair (D's, G's), got {value!r}")
-    return pair
-
-
-def _optimizer(chosen, nets):
-    """The Optimizer of these networks, or of some of their parameters."""
-    params = [p for net in nets for p in net.parameters()]
-    opt = chosen(params) if callable(chosen) else chosen
-    if not isinstance(opt, Optimizer) or {*map(id, opt.params)} - {*map(id, params)}:
-        raise ValueError("GAN: optimizer: expected an Optimizer of the player's own parameters or "
-                         f"a function that makes one, or a pair (D's, G's), got {chosen!r}")
-    return opt
 
 
 def batches(x, size):
