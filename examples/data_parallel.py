@@ -60,6 +60,7 @@ if batch % world.size:
 def end_all(kind, error, trace):
     """Instead of an error in one rank only, which the others would wait for."""
     sys.__excepthook__(kind, error, trace)
+    time.sleep(1)                                                       # until mpiexec has passed the message on
     world.Abort(1)
 
 
