@@ -304,3 +304,19 @@ def test_loading_a_state_dict_into_a_network_keeps_its_optimiser_working(device)
     optimiser.step([backend.to_device(np.ones(p.shape, np.float32), device) for p in net.parameters()])
     for p in net.parameters():
         np.testing.assert_array_equal(backend.to_host(p.data), -1)
+
+
+def test_a_subclass_keeps_the_shortcuts_of_an_update_that_it_keeps():
+    class Logged(Adam):
+        def step(self, grads):
+            super().step([2 * g for g in grads])
+
+    class Signed(Adam):
+        def update(self, theta, g, m, v):
+            theta -= self.lr * np.sign(g)
+
+    assert Logged.definition is Adam.definition
+    assert Signed.definition is not Adam.definition and not Signed.definition.shortcuts
+    p = nn.Parameter(np.zeros(3, np.float32))
+    Signed([p], lr=0.5).step([np.array([1, -2, 0], np.float32)])
+    assert p.data.tolist() == [-0.5, 0.5, 0]
