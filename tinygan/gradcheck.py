@@ -138,9 +138,8 @@ def check(f, *args, wrt=(), order=2, tolerance=1e-7, step=1e-3, seed=0, jacobian
 def check_module(module, *inputs, **options):
     """`check` of a layer or network with respect to its inputs and all its parameters.
 
-    Every evaluation runs a deep copy, which shares the parameters, and in which state such as
-    BatchNorm's running averages is float64. So it is the same each time, and the module keeps its
-    state.
+    Each evaluation runs a fresh deep copy with the same parameters, and with state such as
+    BatchNorm's running averages in float64: all start alike, and the module keeps its own state.
     """
     shared = {id(p): p for p in module.parameters()}
     start = copy.deepcopy(module, dict(shared))
@@ -166,7 +165,7 @@ class WeightedSum:
     f is called as f(record) and returns a list: of Tensors that can be differentiated if `record`
     is true, else of Tensors or arrays. `start` are its values at the point, and the `weights` are
     the random v. `inner` is the sum whose gradient f is (None at first order), `first` the sum at
-    first order. `size` is how large the terms of S are, or a thousandth of those of `inner`.
+    first order. `size` is how large the terms of S are, at least a thousandth of `inner`'s.
     """
 
     def __init__(self, f, variables, names, how, inner=None):

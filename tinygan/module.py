@@ -105,7 +105,7 @@ class Module:
                 seen.add(id(part))
                 if isinstance(part, Module):
                     yield from part._entries(f"{prefix}{name}.", seen)
-                else:
+                else:       # a Parameter in a container is nobody's attribute: its own owner
                     yield prefix + name, *((self, name) if part is value else (part, "itself"))
 
     def named_parameters(self):

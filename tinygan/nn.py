@@ -128,7 +128,8 @@ class ConvTranspose2d(_Conv):
 
     def convolve(self, x, how):
         size = tuple(s * (n - 1) + d * (k - 1) + 1 - 2 * p + e for n, k, s, p, d, e in zip(
-            x.shape[1:3], self.kernel_size, *how.values(), self.output_padding, strict=True))
+            x.shape[1:3], self.kernel_size, self.stride, self.padding, self.dilation,
+            self.output_padding, strict=True))
         if min(size) < 1:
             raise ValueError(f"ConvTranspose2d: padding {self.padding} leaves nothing of an image "
                              f"of {x.shape[1:3]} with kernel {self.kernel_size}: its size would be "
@@ -326,7 +327,7 @@ class Softmax(Module):
 def summary(module, shape):
     """A table of a network's layers, with output shapes and parameter counts, for (N, *shape).
 
-    Runs one batch of two zeros in evaluation mode, so nothing changes.
+    Runs a batch of two all-zero samples in evaluation mode, so nothing changes.
     """
     rows = [("layer", "output", "parameters")]
     like = next((p.data for p in module.parameters()), np.zeros(0, np.float32))

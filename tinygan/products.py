@@ -65,6 +65,7 @@ def _contract_rule(k, g, y, *xs, formula):
                    *(x for i, x in enumerate(xs) if i != k))
     sizes = iter(share.shape)
     share = share.reshape(tuple(next(sizes) if i in known else 1 for i in terms[k]))
+    # An operand of size 1 along an index was broadcast, and the engine sums over it.
     return broadcast_to(share, shape=np.broadcast_shapes(share.shape, xs[k].shape))
 contract.vjps(each=_contract_rule)
 
