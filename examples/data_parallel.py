@@ -15,7 +15,8 @@ What the usual version gets wrong: *one message per parameter*, each of which wa
 and no shares*: every rank computes the same gradient, N times. *Rates scaled for the larger batch without saying so.*
 *BatchNorm*, whose statistics would be those of a share: the networks here have none (those of `models.conv_generator`
 would train, on local statistics, as in PyTorch's DistributedDataParallel). *A rank that fails while the others wait
-for it for ever*: here any error ends all ranks, and the checkpoint, replaced as a whole every 100 steps, remains.
+for it for ever*: here any error ends all ranks, and the checkpoint remains, which is replaced as a
+whole in each of the first ten steps and then every hundredth.
 
     pip install -e ".[mpi]"
     OPENBLAS_NUM_THREADS=1 mpiexec -n 2 python examples/data_parallel.py [--resume]

@@ -8,13 +8,12 @@ other seeds and machines end between 75% and 85%. A number without brackets must
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from test_examples import EXAMPLES, WITH_OPTIONS, run
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]\d+)?")
 QUOTED = re.compile(rf"({NUMBER.pattern})(%?)(?:\[±({NUMBER.pattern})\])?")
 
@@ -51,20 +50,17 @@ def test_disagreement_sees_words_and_numbers():
 
 
 def test_the_page_quotes_every_example_that_measures_something():
-    measuring = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*.py")
-                 if "argparse" in path.read_text("utf-8")}
-    assert quotes().keys() == measuring
+    assert quotes().keys() == set(WITH_OPTIONS)
 
 
 @pytest.mark.claims
 @pytest.mark.parametrize("script", sorted(quotes()))
 def test_claim(script, tmp_path):
-    command = [sys.executable, EXAMPLES / script, "--device", "cpu", "--seed", os.environ.get("TINYGAN_SEED", "0")]
+    launcher = ()
     if script == "data_parallel.py":
         pytest.importorskip("mpi4py", reason='needs MPI: pip install -e ".[mpi]"')
-        command = [Path(sys.executable).with_name("mpiexec"), "-n", "2", *command]
-    env = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, encoding="utf-8", timeout=600)
-    assert done.returncode == 0, done.stderr
-    line = done.stdout.splitlines()[-1].partition(": ")[2]
+        launcher = Path(sys.executable).with_name("mpiexec"), "-n", "2"
+    printed = run(script, tmp_path, "--device", "cpu", "--seed", os.environ.get("TINYGAN_SEED", "0"),
+                  launcher=launcher, timeout=600, warnings="default")
+    line = printed.splitlines()[-1].partition(": ")[2]
     assert not disagreement(quotes()[script], line)

@@ -15,13 +15,13 @@ SCRIPTS = sorted(path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglo
 WITH_OPTIONS = [script for script in SCRIPTS if "argparse" in (EXAMPLES / script).read_text("utf-8")]
 
 
-def run(script, folder, *options):
+def run(script, folder, *options, launcher=(), timeout=120, warnings="error::RuntimeWarning"):
     """Start an example in a folder; its output, if it ended well."""
-    env = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "PYTHONWARNINGS": "error::RuntimeWarning"}
+    env = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "PYTHONWARNINGS": warnings}
     # Small networks on few cores: threads of several tests at once would only wait for each other.
     env |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, EXAMPLES / script, *options], cwd=folder, env=env, capture_output=True,
-                          encoding="utf-8", timeout=120)
+    done = subprocess.run([*launcher, sys.executable, EXAMPLES / script, *options], cwd=folder, env=env,
+                          capture_output=True, encoding="utf-8", timeout=timeout)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

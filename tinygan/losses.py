@@ -2,15 +2,15 @@
 
 D gives one number per sample, a logit d. Both players minimise. With r = D(x) and f = D(G(z)):
 
-| name                 | L_D                                       | L_G                       | see
-|----------------------|-------------------------------------------|---------------------------|-----
-| minimax              | −E log σ(r) − E log(1 − σ(f))             | E log(1 − σ(f))           | 1
-| non-saturating       | the same                                  | −E log σ(f)               | 1
-| least-squares        | ½ E (r − 1)² + ½ E f²                     | ½ E (f − 1)²              | 2
-| wasserstein          | E f − E r                                 | −E f                      | 3
-| hinge                | E max(0, 1 − r) + E max(0, 1 + f)         | −E f                      | 4
-| relativistic         | −E log σ(r − f)                           | −E log σ(f − r)           | 5
-| relativistic-average | −E log σ(r − E f) − E log σ(E r − f)      | L_D with r and f swapped  | 5
+| name                 | L_D                                      | L_G                       | see
+|----------------------|------------------------------------------|---------------------------|-----
+| minimax              | −E log σ(r) − E log(1 − σ(f))            | E log(1 − σ(f))           | 1
+| non-saturating       | the same                                 | −E log σ(f)               | 1
+| least-squares        | ½ E (r − 1)² + ½ E f²                    | ½ E (f − 1)²              | 2
+| wasserstein          | E f − E r                                | −E f                      | 3
+| hinge                | E max(0, 1 − r) + E max(0, 1 + f)        | −E f                      | 4
+| relativistic         | −E log σ(r − f)                          | −E log σ(f − r)           | 5
+| relativistic-average | −E log σ(r − E f) − E log σ(E r − f)     | L_D with r and f swapped  | 5
 
 1 Goodfellow et al. 2014, eq. 1 and section 3. 2 Mao et al. 2017, eq. 9. 3 Arjovsky et al. 2017,
 eq. 2 and 3. 4 Lim & Ye 2017. 5 Jolicoeur-Martineau 2019, section 4.

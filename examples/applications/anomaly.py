@@ -91,9 +91,9 @@ def auroc(scores, odd):
 
 train_x, test_x = half(digits.x), half(judge.images)
 shown = [int(np.flatnonzero(judge.labels == k)[0]) for k in range(10)]  # the first of each digit
-picture, table = [test_x[shown]], []
+picture, table, x = [test_x[shown]], [], tinygan.to_device(test_x, device)
 for k in trange(10, disable=None):
-    normal, x = train_x[digits.labels == k], tinygan.to_device(test_x, device)
+    normal = train_x[digits.labels == k]
     G, E, D = train(tinygan.to_device(normal, device))
     with tinygan.no_grad():
         y = G(E(x))

@@ -96,12 +96,12 @@ def train(labelled, semi):
 
 
 x_all, y_all = tinygan.to_device(half(digits.x), device), tinygan.to_device(digits.labels, device)
-everything, right = np.arange(len(digits)), []
+everything, test_x, right = np.arange(len(digits)), half(judge.images), []
 for _ in range(2):
     order = tinygan.rng("labels").permutation(len(digits))
     labelled = np.concatenate([order[digits.labels[order] == k][:10] for k in range(10)])    # ten of each digit: (100,)
     (alone, _), (D, G) = train(labelled, False), train(labelled, True)
-    right.append([(metrics.classify(net, half(judge.images))[0] == judge.labels).mean() for net in (alone, D)])
+    right.append([(metrics.classify(net, test_x)[0] == judge.labels).mean() for net in (alone, D)])
 (a, g), (da, dg) = 100 * np.mean(right, axis=0), 100 * np.std(right, axis=0, ddof=1)
 ceiling = (metrics.classify(judge.module, judge.images)[0] == judge.labels).mean()
 with tinygan.no_grad():
