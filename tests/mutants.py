@@ -44,7 +44,18 @@ import table  # noqa: E402
 import test_autograd  # noqa: E402
 import test_numerics  # noqa: E402
 
-from tinygan import autograd, conv, elementwise, ops, products, reductions, shapes, tape, windows  # noqa: E402
+from tinygan import (  # noqa: E402
+    autograd,
+    conv,
+    cpu_winograd,
+    elementwise,
+    ops,
+    products,
+    reductions,
+    shapes,
+    tape,
+    windows,
+)
 from tinygan.autograd import Op, Tensor, data_of, grad  # noqa: E402
 from tinygan.shortcuts import plain  # noqa: E402
 
@@ -368,6 +379,7 @@ def rewritten():
                             yield f"{name}[{i}]: {change}", name, functools.partial(planted, o, i, f)
 
 
+TRIO = "conv2d", "conv2d_transpose", "conv2d_weight_gradient"
 HELPERS = {     # functions behind rules → the ops that show whether they are right
     (elementwise, "_lower"): ["pow"], (elementwise, "_log"): ["pow"], (elementwise, "_chosen"): ["maximum", "minimum"],
     (elementwise, "_slopes"): ["leaky_relu"], (shapes, "_inverse"): ["transpose"],
@@ -376,6 +388,9 @@ HELPERS = {     # functions behind rules → the ops that show whether they are 
     (shapes, "swap"): ["matmul", "swap"],
     (shapes, "_piece"): ["concatenate"], (products, "_contract_rule"): ["contract"],
     (reductions, "_standardize_rule"): ["normalize"],
+    **{(cpu_winograd.Tiles, name): list(TRIO) for name in vars(cpu_winograd.Tiles)
+       if inspect.isfunction(vars(cpu_winograd.Tiles)[name]) and name != "pay"},
+    **{(cpu_winograd, name): list(TRIO) for name in ("_blocks", "_pairs", "_overlap", "tiles")},
 }
 
 
@@ -402,8 +417,9 @@ def helpers():
         names = [a.arg for a in tree.body[0].args.args]
         for change, mutant in rewrites(tree, names):
             space = {}
-            exec(compile(mutant, "<mutant>", "exec"), vars(module), space)    # noqa: S102
+            exec(compile(mutant, "<mutant>", "exec"), vars(sys.modules[f.__module__]), space)    # noqa: S102
             users = [(o, "each") for o in table.OPS.values() if o.each is f]
+            users += [(module, name)] if inspect.isclass(module) else []
             patch = functools.partial(attribute, *users[0], space[name]) if users else \
                 functools.partial(everywhere, name, getattr(module, name), space[name])
             yield f"{name}: {change}", shown, patch
@@ -743,6 +759,15 @@ EQUIVALENT = {
     r"conv2d_transpose's shortcut, forward: (c < 4  →  c <= 4|4  →  5)": "only how the windows lie in memory",
     r"normalize's shortcut, forward: (mean \* mean > 16.*|16.*  →  (17|variance))":
         "only from where on the mean is corrected; on both sides of that the result is right",
+    r"conv2d.*'s shortcut, vjp: t\..* if wanted.*": "computes a share that nobody has asked for",
+    r"conv2d's shortcut, forward: len\(x\)  →  x": "a number of images that only a comparison looks at",
+    r"_groups: .*": "only the size of a group of images",
+    r"features_to_tiles: (self\.[hw]o % 2.*|2  →  3)": "copies features of an even size too",
+    r"(images_to_tiles|tiles_to_images|_overlap|features_to_tiles): 1  →  2":
+        "in 2 n + 1 rows, every other one before the last but one is the same; NumPy takes −2 for −1 in a shape",
+    r"tiles_to_images: ([gw]  →  [gw]|.*zip\(rows.*|True  →  False)|_padded: np\.zeros.*|images_to_tiles: True  →  False":
+        "of one type and one length",
+    r"tiles: tuple\(kernel\)  →  kernel": "a tuple wherever an op is called by another",
     r"linear's shortcut, forward: x  →  w": "both have two axes wherever the product is defined",
     r"max_pool's shortcut, vjp: (.*zip\(hits.*|True  →  False|np.zeros_like.*|[gyx]  →  [gyx])": "of one length, one type, one shape",
     r"leaky_relu's shortcut, vjp: [xg]  →  [xyg]": "x and y have the same sign, and all have one type",

@@ -1,6 +1,7 @@
 """Convolution: one trilinear form, read in three ways, against the formula evaluated term by term.
 (Gradients: test_gradients.py.)"""
 
+import math
 from unittest import mock
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from table import draw, trilinear
 
-from tinygan import conv, cpu_conv
+from tinygan import conv, cpu, cpu_conv, cpu_winograd
 from tinygan.autograd import Tensor, grad
 from tinygan.backend import to_device, to_host
 
@@ -64,6 +65,43 @@ def test_sub_pixels_are_taken_where_they_cost_few_products():
     assert not cpu_conv._sub_pixels_pay((32, 4, 4, 512), (4, 4, 256, 512), (8, 8), **how)
     assert not cpu_conv._sub_pixels_pay((64, 14, 14, 64), (4, 4, 1, 64), (28, 28), **how)
     assert not cpu_conv._sub_pixels_pay((64, 14, 14, 64), (4, 4, 32, 64), (31, 31), **{**how, "dilation": 2})
+
+
+@given(st.integers(1, 3), st.tuples(st.integers(1, 11), st.integers(1, 11)), st.tuples(st.integers(0, 4), st.integers(0, 4)),
+       st.integers(1, 3), st.integers(1, 3), st.sampled_from([1, 6 << 20]))
+def test_winograds_tiles_are_the_formula(n, size, padding, c, o, bytes_at_a_time):
+    """Odd and even sizes, paddings too small and too large for whole tiles, one image at a time and all; forwards, and from what the
+    forward pass has kept for the backward pass."""
+    how = dict(stride=2, padding=padding)
+    try:
+        shape = conv.output_size(size, (4, 4), **how)
+    except ValueError:
+        return
+    x, w, g = draw((n, *size, c)), draw((4, 4, c, o), seed=1), draw((n, *shape, o), seed=2)
+    y, gx, gw = trilinear(x, w, g, **how)
+    with mock.patch.object(cpu_winograd, "LEAST", -math.inf), mock.patch.object(cpu, "GROUP", bytes_at_a_time):
+        X, W, G = Tensor(x), Tensor(w), Tensor(g)
+        y_ = conv.conv2d(X, W, **how)
+        x_ = conv.conv2d_transpose(G, W, size=size, **how)
+        w_ = conv.conv2d_weight_gradient(X, G, kernel=(4, 4), **how)
+        assert all(t.saved is not None for t in (y_, x_, w_)), "the tiles were not taken"
+        found = [(y_.data, y), (x_.data, gx), (w_.data, gw), *zip(grad(y_, [X, W], g), (gx, gw), strict=True),
+                 *zip(grad(x_, [G, W], x), (y, gw), strict=True), *zip(grad(w_, [X, G], w), (gx, y), strict=True)]
+    for ours, truth in found:
+        np.testing.assert_allclose(ours, truth, rtol=1e-11, atol=1e-11)
+
+
+def test_winograds_tiles_are_taken_where_they_pay():
+    """The layers of a DCGAN for images of 64 pixels: yes. Few channels, few features to share the weights' transform, tiles that are
+    half empty, another kernel, stride or dilation: no."""
+    how = dict(kernel=(4, 4), stride=2, padding=1, dilation=1)
+    for shape, features in (((32, 32, 32, 64), (32, 16, 16, 128)), ((32, 8, 8, 256), (32, 4, 4, 512)), ((64, 8, 8, 64), (64, 4, 4, 128))):
+        assert cpu_winograd.tiles(shape, features, **how)
+        for other in (dict(kernel=(3, 4)), dict(stride=1), dict(stride=(2, 1)), dict(dilation=2)):
+            assert not cpu_winograd.tiles(shape, features, **{**how, **other})
+    for shape, features in (((32, 14, 14, 16), (32, 7, 7, 32)), ((4, 8, 8, 256), (4, 4, 4, 512)), ((64, 6, 6, 64), (64, 3, 3, 128)),
+                            ((0, 32, 32, 64), (0, 16, 16, 128))):
+        assert not cpu_winograd.tiles(shape, features, **how)
 
 
 @given(settings())

@@ -11,7 +11,7 @@ import pytest
 import table
 from table import ROWS, host, like, near, second, tensors
 
-from tinygan import Tensor, cpu_conv, gpu, nn, ops, plain, shortcuts
+from tinygan import Tensor, cpu, gpu, nn, ops, plain, shortcuts
 from tinygan.autograd import Op, grad, op
 from tinygan.backend import to_device, to_host
 from tinygan.optim import Optimizer
@@ -63,7 +63,7 @@ def test_a_shortcut_is_its_definition(definition, room, dtype, device, monkeypat
     """Every case of the table: values, gradients in both readings, second derivatives. Some case must use it."""
     if device != ROOMS[room]:
         pytest.skip("the other room")
-    monkeypatch.setattr(cpu_conv, "GROUP", 300)          # bytes: groups and blocks of a single image
+    monkeypatch.setattr(cpu, "GROUP", 300)          # bytes: groups and blocks of a single image
     monkeypatch.setattr(gpu, "COLUMNS", 300)
     tolerance = 1e-12 if dtype == np.float64 else 2e-5
     counts = calls(definition, room, monkeypatch)

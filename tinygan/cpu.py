@@ -1,6 +1,6 @@
 """The CPU's engine room: shortcuts on NumPy arrays, and how the process keeps its memory.
 
-Those of convolution and pooling stand in cpu_conv.py.
+Those of convolution and pooling stand in cpu_conv.py and cpu_winograd.py.
 
 Every class below computes what the definition of its name computes, and says what it does instead
 and what that saves. `python benchmarks/tricks.py` times each of them, alone and in a training step;
@@ -23,6 +23,7 @@ from . import elementwise, optim, products, reductions, tape
 
 SMALL = 1 << 15         # numbers of a parameter that is joined with others of its kind
 BLOCK = 1 << 16         # numbers that an optimiser moves at a time: all it reads stays in the cache
+GROUP = 6 << 20         # bytes of windows worked on at a time: they fit into the last-level cache
 PIECE = 256             # rows that are added up before the sums of such pieces are added up
 
 
@@ -47,6 +48,12 @@ def keep_freed_memory():
 
 if os.environ.get("TINYGAN_KEEP_MEMORY") == "1":
     keep_freed_memory()
+
+
+def groups(x, bytes_per_image, most):
+    """Slices of the batch x whose windows fill at most so many bytes (or hold one image)."""
+    size = max(1, most // max(1, bytes_per_image))
+    return [slice(i, i + size) for i in range(0, len(x), size)]
 
 
 # -------------------------------------------------------------------------- sums and activations

@@ -8,10 +8,10 @@ import math
 
 import numpy as np
 
-from . import conv, pooling, windows
+from . import conv, cpu, pooling, windows
+from .cpu import groups
+from .cpu_winograd import tiles
 from .windows import output_size, pair
-
-GROUP = 6 << 20         # bytes of windows worked on at a time: they fit into the last-level cache
 
 
 def _bordered(x, padding, value=0):
@@ -39,12 +39,6 @@ class QuickBorder:
         return windows.unfold.forward(x, kernel=kernel, stride=stride, dilation=dilation), None
 
 
-def groups(x, bytes_per_image, most):
-    """Slices of the batch x whose windows fill at most so many bytes (or hold one image)."""
-    size = max(1, most // max(1, bytes_per_image))
-    return [slice(i, i + size) for i in range(0, len(x), size)]
-
-
 def _columns(x, kernel, how):
     """The windows of x as a matrix (N·Ho·Wo, kh·kw·C).
 
@@ -61,35 +55,61 @@ def _columns(x, kernel, how):
 
 @conv.conv2d.shortcut("numpy")
 class ConvolutionInGroups:
-    """A few images at a time, whose windows are still in the cache when the product reads them."""
+    """By Winograd's tiles where they pay (cpu_winograd.py); elsewhere a few images at a time, whose
+    windows are still in the cache when the product reads them."""
 
     def forward(x, w, *, stride=1, padding=0, dilation=1):
         conv.check_conv2d(x.shape, w.shape)
         how = dict(stride=stride, padding=padding, dilation=dilation)
         ho, wo = output_size(x.shape[1:3], w.shape[:2], **how)
         kernel, o = w.shape[:2], w.shape[3]
+        t = tiles(x.shape, (len(x), ho, wo, o), kernel, **how)
+        if t:
+            x, w = t.images_to_tiles(x), t.weights_to_tiles(w)
+            return t.tiles_to_features(x, w), (t, x, w)
         matrix = w.reshape(w.size // o, o)                                  # (kh·kw·C, O)
         y = np.empty((len(x), ho, wo, o), dtype=np.result_type(x, w))
-        for i in groups(x, ho * wo * len(matrix) * x.itemsize, GROUP):
+        for i in groups(x, ho * wo * len(matrix) * x.itemsize, cpu.GROUP):
             np.matmul(_columns(x[i], kernel, how), matrix, out=y[i].reshape(-1, o))
         return y, None
+
+    def vjp(g, y, saved, wanted, *args, **how):
+        if saved is None:
+            return None
+        t, x, w = saved
+        g = t.features_to_tiles(g)
+        return [t.tiles_to_images(g, w) if wanted[0] else None,
+                t.tiles_to_weights(x, g) if wanted[1] else None]
 
 
 @conv.conv2d_weight_gradient.shortcut("numpy")
 class WeightsFromColumns:
-    """The definition, with the windows of few channels laid out as planes."""
+    """By Winograd's tiles where they pay; elsewhere the definition, with the windows of few
+    channels laid out as planes."""
 
     def forward(x, g, *, kernel, stride=1, padding=0, dilation=1):
         how = dict(stride=stride, padding=padding, dilation=dilation)
         conv.check_weight_gradient(x.shape, g.shape, kernel, how)
+        t = tiles(x.shape, g.shape, kernel, **how)
+        if t:
+            x, g = t.images_to_tiles(x), t.features_to_tiles(g)
+            return t.tiles_to_weights(x, g), (t, x, g)
         columns, o = _columns(x, kernel, how), g.shape[3]
         return (columns.T @ g.reshape(len(columns), o)).reshape(*kernel, x.shape[3], o), None
+
+    def vjp(g, y, saved, wanted, *args, **how):
+        if saved is None:
+            return None
+        t, x, f = saved
+        w = t.weights_to_tiles(g)
+        return [t.tiles_to_images(f, w) if wanted[0] else None,
+                t.tiles_to_features(x, w) if wanted[1] else None]
 
 
 @conv.conv2d_transpose.shortcut("numpy")
 class SubPixels:
-    """An ordinary convolution whose outputs are sorted into place, where that pays (see below);
-    elsewhere the definition, a few images at a time.
+    """By Winograd's tiles where they pay; else by an ordinary convolution whose outputs are sorted
+    into place, where that pays (see below); elsewhere the definition, a few images at a time.
 
     `fold` adds each window's pixels in scattered places. Sub-pixels avoid the additions (Shi et al.
     2016, arXiv:1609.07009). One row, kernel 4, stride 2, padding 1: an output pixel sees two of
@@ -112,12 +132,16 @@ class SubPixels:
     def forward(g, w, *, size, stride=1, padding=0, dilation=1):
         how = dict(stride=stride, padding=padding, dilation=dilation)
         conv.check_transpose(g.shape, w.shape, size, how)
+        t = tiles((len(g), *size, w.shape[2]), g.shape, w.shape[:2], **how)
+        if t:
+            g, w = t.features_to_tiles(g), t.weights_to_tiles(w)
+            return t.tiles_to_images(g, w), (t, g, w)
         if _sub_pixels_pay(g.shape, w.shape, size, **how):
             return _sub_pixels(g, w, size, stride, padding), None
         (n, ho, wo, o), (kh, kw, c, _) = g.shape, w.shape
         matrix = w.reshape(kh * kw * c, o)
         y = np.empty((n, *size, c), dtype=np.result_type(g, w))
-        for i in groups(g, ho * wo * len(matrix) * g.itemsize, GROUP):
+        for i in groups(g, ho * wo * len(matrix) * g.itemsize, cpu.GROUP):
             flat = g[i].reshape(-1, o)
             if c < 4:                                                       # as planes
                 v = (matrix @ flat.T).reshape(kh, kw, c, -1, ho, wo).transpose(3, 4, 5, 0, 1, 2)
@@ -125,6 +149,14 @@ class SubPixels:
                 v = (flat @ matrix.T).reshape(-1, ho, wo, kh, kw, c)
             y[i] = windows.fold(v, size=size, **how)
         return y, None
+
+    def vjp(g, y, saved, wanted, *args, **how):
+        if saved is None:
+            return None
+        t, f, w = saved
+        x = t.images_to_tiles(g)
+        return [t.tiles_to_features(x, w) if wanted[0] else None,
+                t.tiles_to_weights(x, f) if wanted[1] else None]
 
 
 def _phases(k, s, p, size):
@@ -161,7 +193,7 @@ def _sub_pixels(g, w, size, stride, padding):
     top, left = a0 - mh + 1, b0 - mw + 1            # the first row and column of g in any window
     inner = g[:, max(top, 0):a0 + rows, max(left, 0):b0 + cols]
     y = np.empty((len(g), h, width, c), dtype=np.result_type(g, w))
-    for i in groups(g, rows * cols * mh * mw * o * g.itemsize, GROUP):
+    for i in groups(g, rows * cols * mh * mw * o * g.itemsize, cpu.GROUP):
         x = np.zeros((len(g[i]), rows + mh - 1, cols + mw - 1, o), dtype=g.dtype)
         x[:, max(-top, 0):, max(-left, 0):][:, :inner.shape[1], :inner.shape[2]] = inner[i]
         v = (_columns(x, (mh, mw), {}) @ matrix.T).reshape(-1, rows, cols, sh, sw, c)

@@ -17,8 +17,7 @@ import numpy as np
 
 from . import conv, optim, pooling, reductions, shapes, windows
 from .backend import xp
-from .cpu import corrected, over_all_but_last
-from .cpu_conv import groups
+from .cpu import corrected, groups, over_all_but_last
 from .windows import output_size, pair
 
 COLUMNS = 256 << 20     # bytes of windows that a convolution holds at a time
