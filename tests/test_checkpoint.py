@@ -186,7 +186,7 @@ def test_restoring_is_all_or_nothing_over_all_parts(path, spoil, message):
     assert_same({"a": a.state_dict(), "b": b.state_dict()}, before)
 
 
-@pytest.mark.parametrize("state", [{}, {"0": np.zeros(9)}, {"steps": np.array(1), "0": np.zeros(2), "1": np.zeros(2)}])
+@pytest.mark.parametrize("state", [{}, {"slot0": np.zeros(9)}, {"steps": np.array(1), "slot0": np.zeros(2), "slot1": np.zeros(2)}])
 def test_an_optimisers_state_that_does_not_fit_is_a_checkpoint_error(path, state):
     with pytest.raises(CheckpointError, match=r"weights\.npz: .*Adam.load_state_dict: expected"):
         checkpoint.restore(path, state, Adam(nn.Linear(2, 3).parameters()))

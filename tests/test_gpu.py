@@ -402,7 +402,7 @@ MUTANTS = [("im2col", "0 <= column &&", ""), ("im2col", "u * dh - ph", "u * dh")
            ("max_pool_input", "/ ties", ""), ("max_pool_input", "x[k] != y[window]", "false"),
            ("max_pool_input", "row + ph - kh + sh", "row + ph - kh"), ("max_pool_input", "sum += g", "sum = g"),
            ("add_at", "if (k > 0 && places[k - 1] == place) return;", ""), ("add_at", "values[order[j]]", "values[j]"),
-           ("adam", "new1 * g", "new2 * g"), ("adam", "sqrt(v[k]) + eps", "sqrt(v[k] + eps)")]
+           ("adam", "beta1 * m[k]", "beta2 * m[k]"), ("adam", "sqrt(v[k]) + eps", "sqrt(v[k] + eps)")]
 
 
 def kernels_hold():

@@ -80,14 +80,12 @@ def _walk(y, g, targets, create_graph):
 
     Newest first: when a Tensor's turn comes, all its uses have added their share to its gradient.
     """
-    reached, parents, leads = _tape(y, targets)
     wanted, found = {t.number for t in targets}, {}
     grads = {y.number: g if create_graph else data_of(g)}
-    for n in sorted(leads & reached.keys(), reverse=True):
-        t, g = reached[n], grads.pop(n)
-        if n in wanted:
-            found[n] = g
-        needed = [(i, p) for i, p in parents[n] if p.number in leads]
+    for t, needed in reversed(_tape(y, targets)):
+        g = grads.pop(t.number)
+        if t.number in wanted:
+            found[t.number] = g
         if not needed:
             continue
         shares = _recorded_shares(t, g, needed) if create_graph else _plain_shares(t, g, needed)
@@ -120,27 +118,30 @@ def _cotangent(y, cotangent):
 
 
 def _tape(y, targets):
-    """What is on the tape between y and the targets: Tensors by number, parents, and the leads.
+    """The Tensors between the targets and y, oldest first: [(Tensor, needed)].
 
-    The leads are the numbers of all Tensors through which a target is reached.
+    needed: (position, Tensor) of each of its arguments through which a target is reached.
     """
-    leads = {t.number for t in targets}
+    leads = {t.number for t in targets}                 # numbers of the Tensors that will be listed
     oldest = min(leads, default=0)
-    reached, parents, todo = {}, {}, [y]
+    reached, todo = {}, [y]
     while todo:
         t = todo.pop()
-        if t.number in reached or t.number < oldest:
-            continue
-        reached[t.number] = t
-        parents[t.number] = t.parents()
-        todo.extend(p for _, p in parents[t.number])
+        if t.number not in reached and t.number >= oldest:
+            reached[t.number] = t, (parents := t.parents())
+            todo.extend(p for _, p in parents)
+    between = []
     for n in sorted(reached):
-        if any(p.number in leads for _, p in parents[n]):
+        t, parents = reached[n]
+        needed = [parent for parent in parents if parent[1].number in leads]
+        if needed:
             leads.add(n)
-            changed = _changed_argument(reached[n])
+            changed = _changed_argument(t)
             if changed is not None:
-                raise ValueError(_stale(changed, reached[n].op.name))
-    return reached, parents, leads
+                raise ValueError(_stale(changed, t.op.name))
+        if n in leads:
+            between.append((t, needed))
+    return between
 
 
 def _recorded_shares(t, g, needed):

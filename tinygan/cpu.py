@@ -95,7 +95,8 @@ class LargerOfTwo:
     def forward(x, *, slope=0.2):
         if not 0 <= slope <= 1:
             return None
-        return np.maximum(x, slope * x), None
+        y = np.multiply(slope, x, out=np.empty_like(x))
+        return np.maximum(x, y, out=y), None
 
     def vjp(g, y, saved, wanted, x, *, slope):
         share = (x > 0).astype(g.dtype)
@@ -189,21 +190,21 @@ class JoinedRows:
 
 
 def corrected(optimiser):
-    """(β₁, β₂, rate, ε) of Adam's next step, with both corrections of the moments in them.
+    """(β₁, β₂, rate, ε) of Adam's next step, with the counts n of both sums in them.
 
-    θ −= η √c₂ / c₁ · m / (√v + ε √c₂) with cᵢ = 1 − βᵢᵗ.
+    θ −= η (m / n₁) / (√(v / n₂) + ε) = (η √n₂ / n₁) m / (√v + ε √n₂)
     """
-    (b1, b2), t = optimiser.betas, optimiser.steps + 1
-    root = math.sqrt(1 - b2 ** t)
-    return b1, b2, float(optimiser.lr * root / (1 - b1 ** t)), float(optimiser.eps * root)
+    n1, n2 = optimiser.counts()
+    root = math.sqrt(n2)
+    return *optimiser.betas, float(optimiser.lr * root / n1), float(optimiser.eps * root)
 
 
 @optim.Adam.shortcut("numpy")
 class InBlocks:
     """Adam in place and in blocks that stay in the core's cache, small parameters side by side.
 
-    A dozen operations on ten numbers take as long as on a thousand, so the small parameters and
-    their gradients are joined first; what is remembered of them stays joined from step to step.
+    Ten operations on ten numbers take as long as on a thousand, so the gradients of the small
+    parameters are joined first; what is remembered of them stays joined from step to step.
     """
 
     def step(optimiser, grads):
@@ -214,32 +215,31 @@ class InBlocks:
                 continue
             if not all(a.flags.c_contiguous for a in (p.data, m, v)):
                 optimiser.update(p.data, g, m, v)
-            else:
-                flat = [a.reshape(-1) for a in (p.data, g, m, v)]
-                for k in range(0, p.size, BLOCK):
-                    InBlocks.update(*(a[k:k + BLOCK] for a in flat), *how)
+                continue
+            theta, g, m, v = (a.reshape(-1) for a in (p.data, g, m, v))
+            for k in range(0, p.size, BLOCK):
+                block = slice(k, k + BLOCK)
+                theta[block] -= InBlocks.move(g[block], m[block], v[block], *how)
         if small:
-            theta, g = (np.concatenate([a.reshape(-1) for a in arrays]) for arrays in (
-                [params[i].data for i in small], [grads[i] for i in small]))
-            InBlocks.update(theta, g, *joined, *how)
+            move = InBlocks.move(np.concatenate([grads[i].reshape(-1) for i in small]),
+                                 *joined, *how)
             start = 0
             for i in small:
                 p = params[i].data
-                p[...] = theta[start:start + p.size].reshape(p.shape)
+                p -= move[start:start + p.size].reshape(p.shape)
                 start += p.size
 
-    def update(theta, g, m, v, b1, b2, rate, eps):
+    def move(g, m, v, b1, b2, rate, eps):
         m *= b1
-        m += (1 - b1) * g
+        m += g
         v *= b2
-        square = g * g
-        square *= 1 - b2
-        v += square
-        move = np.sqrt(v, out=square)
+        move = g * g
+        v += move
+        np.sqrt(v, out=move)
         move += eps
         np.divide(m, move, out=move)
         move *= rate
-        theta -= move
+        return move
 
 
 _joined = weakref.WeakKeyDictionary()       # optimiser → its small parameters and their memory

@@ -235,4 +235,4 @@ class FusedAdam:
                 optimiser.update(p.data, g, m, v)
                 continue
             g = xp(g).ascontiguousarray(g, dtype=p.data.dtype)
-            _launch("adam", p.size, p.data, g, m, v, p.size, b1, 1 - b1, b2, 1 - b2, rate, eps)
+            _launch("adam", p.size, p.data, g, m, v, p.size, b1, b2, rate, eps)

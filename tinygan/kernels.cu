@@ -110,13 +110,13 @@ extern "C" __global__ void add_at(
 }
 
 
-// One step of Adam. new1 = 1 - beta1 and new2 = 1 - beta2 come rounded from double: in float 1 - 0.999f is off by 1 in 20,000.
+// One step of Adam, see optim.py: m and v are sums, and rate and eps have their counts in them.
 extern "C" __global__ void adam(
     real* __restrict__ theta, const real* __restrict__ g, real* __restrict__ m, real* __restrict__ v, int size,
-    real beta1, real new1, real beta2, real new2, real rate, real eps)
+    real beta1, real beta2, real rate, real eps)
 {
     ELEMENT(k, size);
-    m[k] = beta1 * m[k] + new1 * g[k];
-    v[k] = beta2 * v[k] + new2 * g[k] * g[k];
+    m[k] = beta1 * m[k] + g[k];
+    v[k] = beta2 * v[k] + g[k] * g[k];
     theta[k] -= rate * m[k] / (sqrt(v[k]) + eps);
 }

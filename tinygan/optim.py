@@ -78,7 +78,7 @@ class Optimizer:
 
     def state_dict(self):
         """{name: NumPy array}: step count, rate, and per slot what is remembered, as one array."""
-        flat = {str(i): np.concatenate([to_host(m).reshape(-1) for m in slot])
+        flat = {f"slot{i}": np.concatenate([to_host(m).reshape(-1) for m in slot])
                 for i, slot in enumerate(self.memory)}
         return {"steps": np.array(self.steps), "lr": np.array(self.lr), **flat}
 
@@ -96,7 +96,7 @@ class Optimizer:
         self.steps, self.lr = steps, lr
         ends = np.cumsum([p.size for p in self.params])[:-1]
         for i, slot in enumerate(self.memory):
-            for m, values in zip(slot, np.split(np.asarray(state[str(i)]), ends), strict=True):
+            for m, values in zip(slot, np.split(np.asarray(state[f"slot{i}"]), ends), strict=True):
                 m[...] = to_device(values.reshape(m.shape).astype(m.dtype), device_of(m))
 
 
@@ -132,10 +132,12 @@ class RMSProp(Optimizer):
 
 
 class Adam(Optimizer):
-    """m ← β₁ m + (1 − β₁) g,   v ← β₂ v + (1 − β₂) g²,   θ ← θ − η m̂ / (√v̂ + ε)
+    """m ← β₁ m + g,   v ← β₂ v + g²,   θ ← θ − η m̂ / (√v̂ + ε)
 
-    with m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ) at step t = 1, 2, ... (Kingma & Ba 2015,
-    algorithm 1). For GANs β₁ = 0.5 is usual (Radford et al. 2016).
+    m̂ = m / (1 + β₁ + … + β₁ᵗ⁻¹) and v̂ = v / (1 + β₂ + … + β₂ᵗ⁻¹) at step t = 1, 2, ... are means
+    of all gradients so far, and of their squares, in which a step counts β times as much as the
+    next. (Kingma & Ba 2015, algorithm 1; their m and v are 1 − β times the sums here, which would
+    cost two more multiplications per number.) For GANs β₁ = 0.5 is usual (Radford et al. 2016).
     """
 
     slots = 2
@@ -147,13 +149,17 @@ class Adam(Optimizer):
         self.eps = number("eps", eps, 0, math.inf)
         super().__init__(params, lr)
 
+    def counts(self):
+        """1 + β + … + βᵗ⁻¹ = (1 − βᵗ) / (1 − β) for both β, at the next step t."""
+        return [(1 - b ** (self.steps + 1)) / (1 - b) for b in self.betas]
+
     def update(self, theta, g, m, v):
-        (b1, b2), t = self.betas, self.steps + 1
+        (b1, b2), (n1, n2) = self.betas, self.counts()
         m *= b1
-        m += (1 - b1) * g
+        m += g
         v *= b2
-        v += (1 - b2) * g * g
-        theta -= self.lr * (m / (1 - b1 ** t)) / (xp(v).sqrt(v / (1 - b2 ** t)) + self.eps)
+        v += g * g
+        theta -= self.lr * (m / n1) / (xp(v).sqrt(v / n2) + self.eps)
 
 
 class EMA:
