@@ -27,126 +27,132 @@ serves the backward pass too. Numbers are added up before they are multiplied, s
 results differ from the definition's by about 1e-6 of their size.
 """
 
+import itertools
+import math
+
 import numpy as np
 
 from . import cpu
 from .windows import pair
 
-LEAST = 50              # see `pay`
+LEAST = 60              # see `pay`
+NINE = list(itertools.product(range(3), repeat=2))
 
 
 class Tiles:
     """The transforms and their adjoints, for images (N, H, W, C) and features (N, Ho, Wo, O).
 
-    There are th × tw tiles per image, enough to cover all features; what lies beyond is zero.
+    A transform is a dictionary of nine arrays by their place (u, v) in rows and columns. There are
+    as many tiles as cover the features. Where Ho or Wo is odd, the last tile has one feature: its
+    g₁ is 0, so the third product falls away.
     """
 
     def __init__(self, images, features, padding):
-        self.n, *self.size, self.c = images
-        _, self.ho, self.wo, self.o = features
-        self.padding = pair(padding, least=0)
-        self.th, self.tw = -(-self.ho // 2), -(-self.wo // 2)
-        self.padded = 4 * self.th + 2, 4 * self.tw + 2      # pixels that the tiles cover
-        (h, w), (ph, pw), (rows, cols) = self.size, self.padding, self.padded
-        h, w = min(h, rows - ph), min(w, cols - pw)         # pixels that any window sees
+        self.n, h, w, self.c = images
+        _, ho, wo, self.o = features
+        self.size, self.features = (h, w), (ho, wo)
+        self.rows, self.columns = ((n - n // 2, n - n // 2, n // 2) for n in self.features)
+        self.padded = 4 * self.rows[0] + 2, 4 * self.columns[0] + 2     # pixels that tiles cover
+        (ph, pw), (height, width) = pair(padding, least=0), self.padded
+        h, w = min(h, height - ph), min(w, width - pw)                  # pixels that windows see
         self.seen, self.place = np.s_[:, :h, :w], np.s_[:, ph:ph + h, pw:pw + w]
 
     def pay(self):
         """Whether the products that are saved cost more than the transforms.
 
-        A tile saves 16 · (pixels y) − 36 of 36 products per pair of channels. A transformed number
-        costs as much as about 50 products, and takes part in as many as the other array has
-        channels (or rows, for W).
+        A transformed number costs as much as about 60 products, and takes part in as many as the
+        other array has channels (or rows, for W).
         """
-        tiles = self.th * self.tw
-        if not tiles:
-            return False
-        saved = 16 * self.ho * self.wo / (36 * tiles) - 1
-        return saved * min(self.o, 2 * self.c, self.n * tiles) >= LEAST
+        done, needed = 4 * sum(self.rows) * sum(self.columns), 16 * math.prod(self.features)
+        tiles = self.n * self.rows[0] * self.columns[0]
+        return needed > 0 and (needed / done - 1) * min(self.o, 2 * self.c, tiles) >= LEAST
 
     def images_to_tiles(self, x):
-        """X of the images: (9, N·th·tw, 4 C), a few images at a time."""
-        tiles = np.empty((3, 3, self.n, self.th, self.tw, 2, 2 * self.c), dtype=x.dtype)
+        """X of the images: nine (N, rows, columns, 4 C), made of a few images at a time."""
+        tiles, last = self._nine(self.n, 4 * self.c, x.dtype), self.columns[2]
         for i in self._groups(x.itemsize):
-            blocks = _blocks(self._padded(x[i]))
-            odd = blocks[:, 1::2]
-            for u, rows in enumerate((blocks[:, :-1:2] - odd, odd, blocks[:, 2::2] - odd)):
-                middle = rows[:, :, 1::2]
-                np.subtract(rows[:, :, :-1:2], middle, out=tiles[u, 0, i])
-                tiles[u, 1, i] = middle
-                np.subtract(rows[:, :, 2::2], middle, out=tiles[u, 2, i])
-        return tiles.reshape(9, -1, 4 * self.c)
+            padded = np.zeros((len(x[i]), *self.padded, self.c), dtype=x.dtype)
+            padded[self.place] = x[i][self.seen]
+            d = _blocks(padded)
+            middle = d[:, 1::2]
+            rows = d[:, :-1:2] - middle, middle, (d[:, 2::2] - middle)[:, :self.rows[2]]
+            for u, d in enumerate(rows):
+                part = [_blocked(tiles[u, v][i]) for v in range(3)]
+                middle = d[:, :, 1::2]
+                np.subtract(d[:, :, :-1:2], middle, out=part[0])
+                part[1][...] = middle
+                np.subtract(d[:, :, 2::2][:, :, :last], middle[:, :, :last], out=part[2])
+        return tiles
 
     def tiles_to_images(self, g, w):
         """Xᵀ(G Wᵀ): (N, H, W, C), for transformed features and weights."""
-        w = w.transpose(0, 2, 1)
-        g = g.reshape(9, self.n, -1, self.o)
-        x = np.zeros((self.n, *self.size, self.c), dtype=np.result_type(g, w))
+        x = np.zeros((self.n, *self.size, self.c), dtype=np.result_type(g[0, 0], w[0, 0]))
         for i in self._groups(x.itemsize):
-            products = np.matmul(g[:, i].reshape(9, -1, self.o), w)
-            products = products.reshape(3, 3, -1, self.th, self.tw, 2, 2 * self.c)
-            rows = np.empty((*products.shape[1:4], 2 * self.tw + 1, 2, 2 * self.c), x.dtype)
-            for row, (first, middle, last) in zip(rows, products, strict=True):
-                _overlap(row.swapaxes(1, 2), *(p.swapaxes(1, 2) for p in (first, middle, last)))
-            padded = np.empty((rows.shape[1], *self.padded, self.c), x.dtype)
+            n = len(x[i])
+            tiles = self._nine(n, 4 * self.c, x.dtype)
+            for r in NINE:
+                np.matmul(_rows(g[r][i]), w[r].T, out=_rows(tiles[r]))
+            tiles = {r: _blocked(tile) for r, tile in tiles.items()}
+            rows = [np.empty((n, count, self.padded[1] // 2, 2, 2 * self.c), x.dtype)
+                    for count in self.rows]
+            for u, d in enumerate(rows):
+                _overlap(d.swapaxes(1, 2), *(tiles[u, v].swapaxes(1, 2) for v in range(3)))
+            padded = np.empty((n, *self.padded, self.c), x.dtype)
             _overlap(_blocks(padded), *rows)
             x[i][self.seen] = padded[self.place]
         return x
 
     def weights_to_tiles(self, w):
-        """W of the weights: (9, 4 C, O)."""
-        tiles = np.empty((3, 3, 2, 2 * self.c, self.o), dtype=w.dtype)
-        taps = self._taps(w)
-        tiles[::2, ::2] = taps
-        np.add(taps[:, 0], taps[:, 1], out=tiles[::2, 1])
-        np.add(tiles[0], tiles[2], out=tiles[1])
-        return tiles.reshape(9, 4 * self.c, self.o)
+        """W of the weights: nine (4 C, O)."""
+        taps = self._taps(w)                                            # (2, 2, 4 C, O)
+        rows = taps[0], taps[0] + taps[1], taps[1]
+        tiles = {}
+        for u, (first, second) in enumerate(rows):
+            tiles[u, 0], tiles[u, 1], tiles[u, 2] = first, first + second, second
+        return {r: tile.reshape(4 * self.c, self.o) for r, tile in tiles.items()}
 
     def tiles_to_weights(self, x, g):
         """Wᵀ(Xᵀ G): (4, 4, C, O), for transformed images and features."""
-        products = np.matmul(x.transpose(0, 2, 1), g).reshape(3, 3, 2, 2 * self.c, self.o)
-        w = np.empty((4, 4, self.c, self.o), dtype=products.dtype)
-        _pairs(products, lambda a, b: self._taps(w)[a, b])
+        products = {r: (_rows(x[r]).T @ _rows(g[r])).reshape(2, 2 * self.c, self.o) for r in NINE}
+        w = np.empty((4, 4, self.c, self.o), dtype=products[0, 0].dtype)
+        taps = self._taps(w)
+        for b in (0, 1):
+            columns = [products[u, b] + products[u, b + 1] for u in range(3)]
+            for a in (0, 1):
+                np.add(columns[a], columns[a + 1], out=taps[a, b])
         return w
 
     def features_to_tiles(self, g):
-        """G of the features: (9, N·th·tw, O)."""
-        if self.ho % 2 or self.wo % 2:
-            even = np.zeros((self.n, 2 * self.th, 2 * self.tw, self.o), dtype=g.dtype)
-            even[:, :self.ho, :self.wo] = g
-            g = even
-        pixels = self._pixels(g)
-        tiles = np.empty((3, 3, self.n, self.th, self.tw, self.o), dtype=g.dtype)
-        tiles[::2, ::2] = pixels
-        np.add(tiles[::2, 0], tiles[::2, 2], out=tiles[::2, 1])
-        np.add(tiles[0], tiles[2], out=tiles[1])
-        return tiles.reshape(9, -1, self.o)
+        """G of the features: nine (N, rows, columns, O)."""
+        rows = _sums(g)
+        return {(u, v): np.ascontiguousarray(tile.swapaxes(1, 2)) for u, row in enumerate(rows)
+                for v, tile in enumerate(_sums(row.swapaxes(1, 2)))}
 
     def tiles_to_features(self, x, w):
         """Gᵀ(X W): (N, Ho, Wo, O), for transformed images and weights."""
-        products = np.matmul(x, w).reshape(3, 3, self.n, self.th, self.tw, self.o)
-        y = np.empty((self.n, 2 * self.th, 2 * self.tw, self.o), dtype=products.dtype)
-        _pairs(products, lambda a, b: self._pixels(y)[a, b])
-        return np.ascontiguousarray(y[:, :self.ho, :self.wo])
+        products = self._nine(self.n, self.o, np.result_type(x[0, 0], w[0, 0]))
+        for r in NINE:
+            np.matmul(_rows(x[r]), w[r], out=_rows(products[r]))
+        y = np.empty((self.n, *self.features, self.o), dtype=products[0, 0].dtype)
+        for b, columns in enumerate(self.columns[1:]):
+            part = [products[u, b][:, :, :columns] + products[u, b + 1] for u in range(3)]
+            for a, rows in enumerate(self.rows[1:]):
+                np.add(part[a][:, :rows], part[a + 1], out=y[:, a::2, b::2])
+        return y
+
+    def _nine(self, n, channels, dtype):
+        """Nine arrays for the tiles of n images."""
+        return {(u, v): np.empty((n, self.rows[u], self.columns[v], channels), dtype)
+                for u, v in NINE}
 
     def _groups(self, itemsize):
         """Slices of the batch whose tiles stay in the cache."""
-        return cpu.groups(range(self.n), 36 * self.th * self.tw * self.c * itemsize, cpu.GROUP)
-
-    def _padded(self, x):
-        """x with its border of zeros, and as large as the tiles."""
-        padded = np.zeros((len(x), *self.padded, self.c), dtype=x.dtype)
-        padded[self.place] = x[self.seen]
-        return padded
+        size = 4 * sum(self.rows) * sum(self.columns) * self.c * itemsize
+        return cpu.groups(range(self.n), size, cpu.GROUP)
 
     def _taps(self, w):
         """w (4, 4, C, O) as 2×2 taps of 4 C inputs: a view (2, 2, 2, 2 C, O)."""
         return w.reshape(2, 2, 2, 2 * self.c, self.o).swapaxes(1, 2)
-
-    def _pixels(self, y):
-        """y (N, Ho, Wo, O) by place in the tile: a view (2, 2, N, th, tw, O)."""
-        y = y.reshape(self.n, self.th, 2, self.tw, 2, self.o)
-        return y.transpose(2, 4, 0, 1, 3, 5)
 
 
 def _blocks(x):
@@ -155,21 +161,32 @@ def _blocks(x):
     return x.reshape(n, h // 2, 2, w // 2, 2 * c).swapaxes(2, 3)
 
 
-def _pairs(products, place):
-    """The adjoint of (a, a + b, b) along both axes, written to place(0 or 1, 0 or 1)."""
-    for a in (0, 1):
-        sums = products[a] + products[a + 1]
-        for b in (0, 1):
-            np.add(sums[b], sums[b + 1], out=place(a, b))
+def _blocked(tile):
+    """A tile's array (..., 4 C) in the shape of `_blocks`, (..., 2, 2 C)."""
+    return tile.reshape(*tile.shape[:-1], 2, tile.shape[-1] // 2)
+
+
+def _rows(a):
+    """An array (..., channels) as a matrix."""
+    return a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
+
+
+def _sums(g):
+    """(g₀, g₀ + g₁, g₁) along axis 1; where the number is odd, the last g₁ is 0."""
+    first, second = g[:, ::2], g[:, 1::2]
+    both = first.copy(order="K")
+    both[:, :second.shape[1]] += second
+    return first, both, second
 
 
 def _overlap(d, first, middle, last):
     """The adjoint of (d₀ − d₁, d₁, d₂ − d₁) along axis 1, where each tile's d₂ is the next one's
-    d₀."""
+    d₀, written to d."""
+    count = 2 * last.shape[1]
     d[:, :-1:2], d[:, -1] = first, 0
-    d[:, 2::2] += last
+    d[:, 2:count + 1:2] += last
     np.subtract(middle, first, out=d[:, 1::2])
-    d[:, 1::2] -= last
+    d[:, 1:count:2] -= last
 
 
 def tiles(images, features, kernel, stride, padding, dilation):
