@@ -182,11 +182,11 @@ def _sums(g):
 def _overlap(d, first, middle, last):
     """The adjoint of (d₀ − d₁, d₁, d₂ − d₁) along axis 1, where each tile's d₂ is the next one's
     d₀, written to d."""
-    count = 2 * last.shape[1]
-    d[:, :-1:2], d[:, -1] = first, 0
-    d[:, 2:count + 1:2] += last
+    n, count = first.shape[1], last.shape[1]
+    d[:, 0], d[:, 2 * n] = first[:, 0], last[:, -1] if count == n else 0
+    np.add(first[:, 1:], last[:, :n - 1], out=d[:, 2:2 * n:2])
     np.subtract(middle, first, out=d[:, 1::2])
-    d[:, 1:count:2] -= last
+    d[:, 1:2 * count:2] -= last
 
 
 def tiles(images, features, kernel, stride, padding, dilation):
