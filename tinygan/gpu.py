@@ -1,10 +1,10 @@
 """The GPU's engine room: shortcuts on CuPy arrays, most of them kernels of kernels.cu.
 
 NumPy's functions, which CuPy has too, say most of what this library computes, and then one line
-serves both. Five things are worth a kernel of their own: cutting images into windows and adding
-windows up again (a convolution is the former and one product of matrices), max pooling with its
-gradient, adding at repeated indices in a fixed order, and Adam's update. Each is a few lines of C,
-compiled by CuPy when first used.
+serves both. Kernels of its own has what no library call does in one go: cutting images into windows
+and adding windows up again (a convolution is the former and one product of matrices), max pooling,
+adding at repeated indices in a fixed order, activations and batch normalisation, which are many
+functions of NumPy's, and Adam's update. Each is a few lines of C, compiled by CuPy when first used.
 
 Nothing here copies to or from the host, and nothing waits for the GPU.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import conv, optim, pooling, reductions, shapes, windows
+from . import conv, elementwise, optim, pooling, reductions, shapes, windows
 from .backend import xp
 from .cpu import corrected, groups, over_all_but_last
 from .windows import output_size, pair
@@ -192,47 +192,96 @@ class AddInOrder:
 
 
 @reductions.normalize.shortcut("cupy")
-class SharedSums:
-    """The rules of `normalize` share their sums: a dozen launches backwards instead of fifty."""
+class BatchKernels:
+    """BatchNorm's statistics by CuPy's means, everything else in one kernel per channel and one per
+    number: seven launches forwards and five backwards, instead of fifty."""
 
     def forward(x, scale, shift, *, axis, eps=1e-5, statistics=None):
-        if not over_all_but_last(x, scale, shift, axis):
+        c = x.shape[-1] if x.ndim else 0
+        if not (over_all_but_last(x, scale, shift, axis) and handles(x)
+                and all(getattr(a, "shape", ()) == (c,) and a.dtype == x.dtype
+                        for a in (scale, shift))):
             return None
-        first = x[(slice(1),) * (x.ndim - 1)]           # `deviation`, in fewer launches
-        d = x - first
-        mean = d.mean(axis=axis, keepdims=True)
-        d -= mean
-        rest = d.mean(axis=axis, keepdims=True)
-        d -= rest
-        mean += rest
-        mean += first
-        variance = (d * d).mean(axis=axis, keepdims=True)
-        r = (variance + eps) ** -0.5
+        cupy, x = xp(x), contiguous(x)
+        mean = x.mean(axis=axis)
+        d = x - mean
+        rest, variance = d.mean(axis=axis), (d * d).mean(axis=axis)     # see `deviation`
+        r, slope, start = (cupy.empty((c,), dtype=x.dtype) for _ in range(3))
+        _launch("channels", c, rest, contiguous(scale), contiguous(shift), mean, variance, r,
+                slope, start, c, float(eps))
         if statistics is not None:
-            statistics[:] = mean, variance
-        return d * (r * scale) + shift, (mean, r)
+            kept = (1,) * (x.ndim - 1) + (c,)
+            statistics[:] = mean.reshape(kept), variance.reshape(kept)
+        y = cupy.empty(x.shape, dtype=x.dtype)
+        _launch("scaled", y.size, d, slope, start, y, y.size, c)
+        return y, (mean, r)
 
     def vjp(g, y, saved, wanted, x, scale, shift, *, axis, eps, statistics):
         if saved is None:
             return None
         mean, r = saved
-        xhat = (x - mean) * r
-        sum_g, sum_gx = g.sum(axis=axis), (g * xhat).sum(axis=axis)
-        if not wanted[0]:
-            return None, sum_gx, sum_g
-        n = x.size // x.shape[-1]
-        return (r * scale) * (g - sum_g / n - xhat * (sum_gx / n)), sum_gx, sum_g
+        cupy, c = xp(x), x.shape[-1]
+        g, x = cupy.ascontiguousarray(g, dtype=x.dtype), contiguous(x)
+        gd = cupy.empty(x.shape, dtype=x.dtype)
+        _launch("centred_product", x.size, g, x, mean, gd, x.size, c)
+        sum_g, sum_gd = g.sum(axis=axis), gd.sum(axis=axis)
+        if wanted[0]:
+            _launch("normalize_input", x.size, g, x, mean, r, contiguous(scale), sum_g, sum_gd,
+                    gd, x.size, c, x.size // c)
+        return gd, sum_gd * r, sum_g
+
+
+@elementwise.leaky_relu.shortcut("cupy")
+class LeakyKernels:
+    """One kernel forwards and one backwards, instead of three and five."""
+
+    def forward(x, *, slope=0.2):
+        if not handles(x):
+            return None
+        y = xp(x).empty(x.shape, dtype=x.dtype)
+        _launch("leaky_relu", x.size, contiguous(x), y, y.size, float(slope))
+        return y, None
+
+    def vjp(g, y, saved, wanted, x, *, slope):
+        if not handles(x):
+            return None
+        gradient = xp(x).empty(x.shape, dtype=x.dtype)
+        g = xp(x).ascontiguousarray(g, dtype=x.dtype)
+        _launch("leaky_relu_input", x.size, g, contiguous(x), gradient, x.size, float(slope))
+        return [gradient]
+
+
+@elementwise.softplus.shortcut("cupy")
+class LogisticKernel:
+    """One kernel backwards instead of five."""
+
+    def vjp(g, y, saved, wanted, x):
+        if not handles(x) or not x.size:
+            return None
+        gradient, one = xp(x).empty(x.shape, dtype=x.dtype), not any(g.strides)
+        g = g[(slice(1),) * g.ndim] if one else g           # of a mean: one number for all
+        g = xp(x).ascontiguousarray(g, dtype=x.dtype)
+        _launch("softplus_input", x.size, g, contiguous(x), gradient, x.size, 0 if one else 1)
+        return [gradient]
 
 
 @optim.Adam.shortcut("cupy")
 class FusedAdam:
-    """One kernel per parameter instead of a dozen."""
+    """One kernel for eight parameters instead of a dozen for each."""
 
     def step(optimiser, grads):
         b1, b2, rate, eps = corrected(optimiser)
+        together = {}                                       # {type: what the kernel moves}
         for p, g, m, v in zip(optimiser.params, grads, *optimiser.memory, strict=True):
             if not handles(p.data) or not all(a.flags.c_contiguous for a in (p.data, m, v)):
                 optimiser.update(p.data, g, m, v)
-                continue
-            g = xp(g).ascontiguousarray(g, dtype=p.data.dtype)
-            _launch("adam", p.size, p.data, g, m, v, p.size, b1, b2, rate, eps)
+            elif p.size:
+                g = xp(g).ascontiguousarray(g, dtype=p.data.dtype)
+                together.setdefault(p.data.dtype.char, []).append((p.data, g, m, v, p.size))
+        for moved in together.values():
+            for i in range(0, len(moved), 8):
+                eight = moved[i:i + 8]
+                size = sum(entry[-1] for entry in eight)
+                eight += [(*eight[0][:-1], 0)] * (8 - len(eight))
+                _launch("adam", size, *(a for entry in eight for a in entry), size, b1, b2, rate,
+                        eps)

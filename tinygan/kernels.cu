@@ -110,13 +110,107 @@ extern "C" __global__ void add_at(
 }
 
 
-// One step of Adam, see optim.py: m and v are sums, and rate and eps have their counts in them.
-extern "C" __global__ void adam(
-    real* __restrict__ theta, const real* __restrict__ g, real* __restrict__ m, real* __restrict__ v, int size,
-    real beta1, real beta2, real rate, real eps)
+// y = x where x > 0, else slope x.
+extern "C" __global__ void leaky_relu(const real* __restrict__ x, real* __restrict__ y, int size, real slope)
 {
     ELEMENT(k, size);
-    m[k] = beta1 * m[k] + g[k];
-    v[k] = beta2 * v[k] + g[k] * g[k];
-    theta[k] -= rate * m[k] / (sqrt(v[k]) + eps);
+    y[k] = x[k] > 0 ? x[k] : slope * x[k];
+}
+
+
+// Its gradient: g where x > 0, else slope g.
+extern "C" __global__ void leaky_relu_input(
+    const real* __restrict__ g, const real* __restrict__ x, real* __restrict__ gradient, int size, real slope)
+{
+    ELEMENT(k, size);
+    gradient[k] = x[k] > 0 ? g[k] : slope * g[k];
+}
+
+
+// The gradient of softplus: g / (1 + e^-x). Element k of g is g[k step], so that one number can stand for all (step 0).
+extern "C" __global__ void softplus_input(
+    const real* __restrict__ g, const real* __restrict__ x, real* __restrict__ gradient, int size, int step)
+{
+    ELEMENT(k, size);
+    real e = exp(x[k] < 0 ? x[k] : -x[k]);          // never overflows
+    gradient[k] = g[k * step] * (x[k] < 0 ? e : 1) / (1 + e);
+}
+
+
+// Batch normalisation, given per channel the mean of x, of d = x - mean, and of d d: corrected mean and variance, r = 1 / deviation,
+// and the two numbers of y = d slope + start.
+extern "C" __global__ void channels(
+    const real* __restrict__ rest, const real* __restrict__ scale, const real* __restrict__ shift, real* __restrict__ mean,
+    real* __restrict__ variance, real* __restrict__ r, real* __restrict__ slope, real* __restrict__ start, int size, real eps)
+{
+    ELEMENT(k, size);
+    mean[k] += rest[k];
+    variance[k] = max(variance[k] - rest[k] * rest[k], (real)0);
+    r[k] = 1 / sqrt(variance[k] + eps);
+    slope[k] = r[k] * scale[k];
+    start[k] = shift[k] - rest[k] * slope[k];
+}
+
+
+// y = d slope + start, one slope and one start per channel.
+extern "C" __global__ void scaled(
+    const real* __restrict__ d, const real* __restrict__ slope, const real* __restrict__ start, real* __restrict__ y, int size, int c)
+{
+    ELEMENT(k, size);
+    y[k] = d[k] * slope[k % c] + start[k % c];
+}
+
+
+// g (x - mean), one mean per channel.
+extern "C" __global__ void centred_product(
+    const real* __restrict__ g, const real* __restrict__ x, const real* __restrict__ mean, real* __restrict__ y, int size, int c)
+{
+    ELEMENT(k, size);
+    y[k] = g[k] * (x[k] - mean[k % c]);
+}
+
+
+// The gradient of batch normalisation: r scale (g - mean of g - (x - mean) r r mean of g (x - mean)), from sums over n numbers.
+extern "C" __global__ void normalize_input(
+    const real* __restrict__ g, const real* __restrict__ x, const real* __restrict__ mean, const real* __restrict__ r,
+    const real* __restrict__ scale, const real* __restrict__ sum_g, const real* __restrict__ sum_gd, real* __restrict__ gradient,
+    int size, int c, int n)
+{
+    ELEMENT(k, size);
+    int i = k % c;
+    gradient[k] = r[i] * scale[i] * (g[k] - sum_g[i] / n - (x[k] - mean[i]) * r[i] * r[i] * (sum_gd[i] / n));
+}
+
+
+// One step of Adam, see optim.py: m and v are sums, and rate and eps have their counts in them. One launch moves eight parameters;
+// thread k of all has element k of theta0, or after that k - size0 of theta1, and so on.
+#define PARAMETER(i) \
+    if (k < size##i) { \
+        m##i[k] = beta1 * m##i[k] + g##i[k]; \
+        v##i[k] = beta2 * v##i[k] + g##i[k] * g##i[k]; \
+        theta##i[k] -= rate * m##i[k] / (sqrt(v##i[k]) + eps); \
+        return; \
+    } \
+    k -= size##i
+
+extern "C" __global__ void adam(
+    real* __restrict__ theta0, const real* __restrict__ g0, real* __restrict__ m0, real* __restrict__ v0, int size0,
+    real* __restrict__ theta1, const real* __restrict__ g1, real* __restrict__ m1, real* __restrict__ v1, int size1,
+    real* __restrict__ theta2, const real* __restrict__ g2, real* __restrict__ m2, real* __restrict__ v2, int size2,
+    real* __restrict__ theta3, const real* __restrict__ g3, real* __restrict__ m3, real* __restrict__ v3, int size3,
+    real* __restrict__ theta4, const real* __restrict__ g4, real* __restrict__ m4, real* __restrict__ v4, int size4,
+    real* __restrict__ theta5, const real* __restrict__ g5, real* __restrict__ m5, real* __restrict__ v5, int size5,
+    real* __restrict__ theta6, const real* __restrict__ g6, real* __restrict__ m6, real* __restrict__ v6, int size6,
+    real* __restrict__ theta7, const real* __restrict__ g7, real* __restrict__ m7, real* __restrict__ v7, int size7,
+    int size, real beta1, real beta2, real rate, real eps)
+{
+    ELEMENT(k, size);
+    PARAMETER(0);
+    PARAMETER(1);
+    PARAMETER(2);
+    PARAMETER(3);
+    PARAMETER(4);
+    PARAMETER(5);
+    PARAMETER(6);
+    PARAMETER(7);
 }

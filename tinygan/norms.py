@@ -68,7 +68,7 @@ class BatchNorm(Norm):
 
     def _moved(self, average, value):
         """The running average after one more value, a new array of the same type."""
-        return (average + self.momentum * (value - average)).astype(average.dtype)
+        return (average + self.momentum * (value - average)).astype(average.dtype, copy=False)
 
 
 class LayerNorm(Norm):
