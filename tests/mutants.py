@@ -759,7 +759,8 @@ EQUIVALENT = {
     r"conv2d_transpose's shortcut, forward: (c < 4  →  c <= 4|4  →  5)": "only how the windows lie in memory",
     r"normalize's shortcut, forward: (mean \* mean > 16.*|16.*  →  (17|variance))":
         "only from where on the mean is corrected; on both sides of that the result is right",
-    r"conv2d.*'s shortcut, vjp: t\..* if wanted.*": "computes a share that nobody has asked for",
+    r"(conv2d.*|linear)'s shortcut, vjp: .* if wanted.*": "computes a share that nobody has asked for",
+    r"linear's shortcut, vjp: (sum_rows\(g\)  →  g|g  →  [yw])": "the engine sums down what was broadcast; asked for its columns only",
     r"conv2d's shortcut, forward: len\(x\)  →  x": "a number of images that only a comparison looks at",
     r"_groups: .*": "only the size of a group of images",
     r"features_to_tiles: (self\.[hw]o % 2.*|2  →  3)": "copies features of an even size too",
