@@ -72,6 +72,14 @@ def test_batchnorm_stands_where_dcgan_has_it():
                 assert before.bias is None
 
 
+def test_hidden_puts_one_dense_layer_per_number_before_the_convolutions():
+    for hidden, shapes in ((None, []), (6, [(5, 6)]), ((6,), [(5, 6)]), ((6, 7), [(5, 6), (6, 7)])):
+        g = models.conv_generator(5, 8, 1, width=2, hidden=hidden)
+        *dense, last = [m.weight.shape for m in g if isinstance(m, nn.Linear)]
+        assert dense == shapes and last == ([5, *(b for _, b in shapes)][-1], 4 * 4 * 2)
+        assert kinds(g)[:3 * len(shapes)] == [nn.Linear, nn.BatchNorm, nn.ReLU] * len(shapes)
+
+
 @pytest.mark.parametrize("size", [28, 64])
 def test_a_critic_for_a_gradient_penalty_has_no_batchnorm_and_judges_samples_one_by_one(size, device):
     d = models.conv_discriminator(size, width=2, norm=False)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tinygan import Tensor, backend, nn
+from tinygan.aids import SpectralNorm
 from tinygan.autograd import grad
 from tinygan.optim import EMA, SGD, Adam, RMSProp
 
@@ -234,7 +235,7 @@ def wander(net, k, device):
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.3, 0.9])
-def test_ema_follows_its_closed_form_and_copies_batchnorm_statistics(decay, device):
+def test_ema_follows_its_closed_form_for_weights_and_batchnorm_statistics(decay, device):
     """w̄ ← d w̄ + (1 − d) w with d = min(decay, (1 + t) / (10 + t)) at step t."""
     source, average = network(device), network(device)
     ema = EMA(source, average, decay)
@@ -246,12 +247,24 @@ def test_ema_follows_its_closed_form_and_copies_batchnorm_statistics(decay, devi
         ema.step()
         now, d = source.state_dict(), min(decay, (1 + t) / (10 + t))
         for k, v in now.items():
-            expected[k] = v.astype(np.float64) if "running" in k else d * expected[k] + (1 - d) * v
+            expected[k] = d * expected[k] + (1 - d) * v
     found = average.state_dict()
     assert {"1.running_mean", "1.running_var"} < found.keys()
     for k, v in expected.items():
         np.testing.assert_allclose(found[k], v, rtol=1e-5, atol=1e-6)
     assert all(v.dtype == np.float32 for v in found.values())
+
+
+def test_ema_copies_other_state():
+    """The mean of SpectralNorm's unit vectors would be no unit vector."""
+    source, average = (SpectralNorm(nn.Linear(3, 4)) for _ in range(2))
+    ema = EMA(source, average, 0.9)
+    for seen in range(3):
+        source(Tensor(np.ones((2, 3), np.float32)))                     # moves u and v
+        source.layer.weight.data += seen + 1
+        ema.step()
+        np.testing.assert_array_equal(average.u, source.u)
+        assert not np.array_equal(average.layer.weight.data, source.layer.weight.data)
 
 
 def test_ema_leaves_its_source_alone_and_shares_no_memory():

@@ -69,13 +69,14 @@ def test_the_two_defaults_are_those_written_out_to_the_last_bit(loss, model, sha
     seed(2)
     if model == "conv":
         d = models.conv_discriminator(8, 1, w, norm=not critic, hidden=HIDDEN)
-        g, average = (models.conv_generator(3, 8, 1, w, hidden=HIDDEN) for _ in range(2))
+        g, average = (models.conv_generator(3, 8, 1, w, hidden=(HIDDEN, HIDDEN)) for _ in range(2))
     else:
         hidden = (w, w) if shape == (2,) else (w, 2 * w, 4 * w)
         d = models.mlp_discriminator(shape, hidden[1::-1])
         g, average = (models.mlp_generator(3, shape, hidden) for _ in range(2))
     more = dict(penalty=wgan_gp(strength), d_steps=2, betas=(0.0, 0.9)) if critic else dict(betas=(0.5, 0.999))
-    expected = GAN(g, d, 3, loss=loss, lr=1e-3, average=average, decay=0.998, **more)
+    lr = (1e-3, 3e-3) if model == "conv" and not critic else 1e-3
+    expected = GAN(g, d, 3, loss=loss, lr=lr, average=average, decay=0.998, **more)
     seed(2)
     found = build(config(model, loss=loss), shape)
     assert type(found.opt_d) is Adam

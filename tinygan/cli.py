@@ -78,7 +78,8 @@ def train_options(t):
     t.add_argument("--pack", type=int, metavar="N", help="samples that D sees per verdict")
     for name, kind, meaning in (("steps", int, "training steps"),
                                 ("batch_size", int, "samples in a step"),
-                                ("lr", float, "Adam's rate"), ("width", int, "channels or units"),
+                                ("lr", float, "Adam's rate; in conv G's is three times as high"),
+                                ("width", int, "channels or units"),
                                 ("latent", int, "size of z")):
         values = ", ".join(f"{table[name]} for {key}" for key, table in DEFAULTS.items())
         t.add_argument("--" + name.replace("_", "-"), type=kind, metavar="N",

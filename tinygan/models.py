@@ -138,13 +138,15 @@ def conv_generator(latent=100, size=28, channels=1, width=64, hidden=None, class
     padding 1) double it, each halving the channels down to `width` before the image itself.
     BatchNorm and ReLU everywhere but at the output. `hidden` puts a dense layer of so many units
     before all that, as InfoGAN has for MNIST (Chen et al. 2016, appendix C.1): convolutions see
-    neighbours, and only a dense layer can plan the whole picture.
+    neighbours, and only a dense layer can plan the whole picture. A tuple puts one layer per number
+    (Karras et al. 2019, section 2): the more of them, the more abruptly the picture may change
+    where the latent passes from one kind of picture to another.
     """
     inputs, (times, start) = _inputs(latent, classes), _levels(size)
     layers, c = [], width * 2 ** (times - 1)
-    if hidden is not None:
-        layers += [Linear(inputs, hidden, bias=False), BatchNorm(hidden), ReLU()]
-        inputs = hidden
+    for units in hidden if isinstance(hidden, tuple) else () if hidden is None else (hidden,):
+        layers += [Linear(inputs, units, bias=False), BatchNorm(units), ReLU()]
+        inputs = units
     layers += [Linear(inputs, start * start * c, bias=False), Reshape(start, start, c)]
     for _ in range(times - 1):
         layers += [BatchNorm(c), ReLU(),

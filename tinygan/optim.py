@@ -13,6 +13,7 @@ import numpy as np
 
 from .backend import device_of, to_device, to_host, xp
 from .module import number
+from .norms import BatchNorm
 from .shortcuts import Definition
 from .tape import Tensor, data_of
 
@@ -167,8 +168,9 @@ class EMA:
 
     The average of a generator over its last 1 / (1 − decay) steps draws cleaner samples than any
     single step (Yazıcı et al. 2019). During the first steps the decay is at most
-    (1 + t) / (10 + t), so that the random start is forgotten. State that is not trained
-    (BatchNorm's averages) is copied as it is. `module` holds the average.
+    (1 + t) / (10 + t), so that the random start is forgotten. BatchNorm's means and variances are
+    averaged likewise, because those of the last ten batches belong to weights that the average has
+    not. Other state that is not trained is copied. `module` holds the average.
     """
 
     def __init__(self, source, average, decay=0.999):
@@ -200,5 +202,7 @@ class EMA:
             mean, now = getattr(owner, name), getattr(source, its)
             if isinstance(mean, Tensor):
                 mean.data += (1 - decay) * (now.data - mean.data)
+            elif isinstance(owner, BatchNorm):
+                setattr(owner, name, mean + (1 - decay) * (now - mean))
             else:
                 setattr(owner, name, now.copy())

@@ -11,9 +11,10 @@ from .optim import RMSProp
 from .train import GAN
 from .views import Pack
 
-HIDDEN = 256                # units of the dense layer in both convolutional networks (see README)
+HIDDEN = 256        # units of a dense layer in the convolutional networks: G has two, D has one
+G_RATE = 3          # G's learning rate by D's, where both are convolutional with BatchNorm
 DEFAULTS = {
-    "conv": dict(steps=4000, batch_size=32, lr=1e-3, width=16, latent=64),
+    "conv": dict(steps=5500, batch_size=32, lr=1e-3, width=16, latent=64),
     "mlp": dict(steps=4000, batch_size=64, lr=2e-4, width=256, latent=64),
     "points": dict(steps=5000, batch_size=256, lr=1e-3, width=128, latent=16),
 }
@@ -77,7 +78,7 @@ def build(config, shape):
     if "optimizer" in options:
         options["optimizer"] = partial(options["optimizer"], lr=config.lr)
     else:
-        options["lr"] = config.lr
+        options["lr"] = config.lr, config.lr * (G_RATE if config.model == "conv" and norm else 1)
     return GAN(g, d, config.latent, average=average, decay=0.998,
                view=Pack(pack) if pack > 1 else None, **options)
 
@@ -91,7 +92,7 @@ def players(config, shape, norm, pack):
         if len(places) != 2 or places[0] != places[1]:
             raise ValueError(f"model conv needs square images (H, H, C), got samples {shape}")
         return (models.conv_discriminator(places[0], channels * pack, w, norm, HIDDEN, **told),
-                partial(models.conv_generator, latent, places[0], channels, w, HIDDEN, k))
+                partial(models.conv_generator, latent, places[0], channels, w, (HIDDEN,) * 2, k))
     wide = (w, 2 * w, 4 * w) if places else (w, w)
     return (models.mlp_discriminator((*places, channels * pack), wide[1::-1], **told),
             partial(models.mlp_generator, latent, shape, wide, k))
