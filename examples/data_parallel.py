@@ -15,8 +15,8 @@ What the usual version gets wrong: *one message per parameter*, each of which wa
 and no shares*: every rank computes the same gradient, N times. *Rates scaled for the larger batch without saying so.*
 *BatchNorm*, whose statistics would be those of a share: the networks here have none (those of `models.conv_generator`
 would train, on local statistics, as in PyTorch's DistributedDataParallel). *A rank that fails while the others wait
-for it for ever*: here any error ends all ranks, and the checkpoint remains, which is replaced as a
-whole in each of the first ten steps and then every hundredth.
+for it for ever*: here any error ends all ranks, and the checkpoint remains, which is replaced as a whole in each of the
+first ten steps, in every hundredth and in the last.
 
     pip install -e ".[mpi]"
     OPENBLAS_NUM_THREADS=1 mpiexec -n 2 python examples/data_parallel.py [--resume]
@@ -136,7 +136,7 @@ if args.resume:
 seconds, off = [], None
 for _ in trange(args.steps - gan.steps, disable=None if first else True):
     seconds.append(step(gan, stream))
-    if gan.steps <= 10 or gan.steps % 100 == 0:
+    if gan.steps <= 10 or gan.steps % 100 == 0 or gan.steps == args.steps:
         if len(set(world.allgather(zlib.crc32(weights(gan))))) > 1:
             raise RuntimeError(f"the weights of the ranks differ after step {gan.steps}")
         if first:

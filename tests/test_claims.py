@@ -8,11 +8,9 @@ other seeds and machines end between 75% and 85%. A number without brackets must
 
 import os
 import re
-import sys
-from pathlib import Path
 
 import pytest
-from test_examples import EXAMPLES, WITH_OPTIONS, run
+from test_examples import EXAMPLES, MPIEXEC, NEEDS_MPI, WITH_OPTIONS, run
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]\d+)?")
 QUOTED = re.compile(rf"({NUMBER.pattern})(%?)(?:\[±({NUMBER.pattern})\])?")
@@ -58,8 +56,9 @@ def test_the_page_quotes_every_example_that_measures_something():
 def test_claim(script, tmp_path):
     launcher = ()
     if script == "data_parallel.py":
-        pytest.importorskip("mpi4py", reason='needs MPI: pip install -e ".[mpi]"')
-        launcher = Path(sys.executable).with_name("mpiexec"), "-n", "2"
+        if MPIEXEC is None:
+            pytest.skip(NEEDS_MPI)
+        launcher = MPIEXEC, "-n", "2"
     printed = run(script, tmp_path, "--device", "cpu", "--seed", os.environ.get("TINYGAN_SEED", "0"),
                   launcher=launcher, timeout=600, warnings="default")
     line = printed.splitlines()[-1].partition(": ")[2]

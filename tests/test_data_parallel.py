@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,13 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from test_examples import EXAMPLES, MPIEXEC, NEEDS_MPI
 
 from tinygan import checkpoint
 
-SCRIPT = Path(__file__).parent.parent / "examples" / "data_parallel.py"
-MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-pytest.importorskip("mpi4py", reason='needs MPI: pip install -e ".[mpi]"')
-pytestmark = pytest.mark.skipif(MPIEXEC is None, reason='needs mpiexec: pip install -e ".[mpi]"')
+SCRIPT = EXAMPLES / "data_parallel.py"
+pytestmark = pytest.mark.skipif(MPIEXEC is None, reason=NEEDS_MPI)
 
 
 def start(folder, ranks, *options):
@@ -54,8 +52,12 @@ def test_two_processes_do_what_one_does_and_one_goes_on(tmp_path):
     assert off < 1, "equal shares of equal batches, so only rounding may differ"
     assert ": 2 processes" in printed.splitlines()[-1] and (tmp_path / "data_parallel.png").stat().st_size > 1000
 
+    saved = tmp_path / "data_parallel.npz"
+    assert checkpoint.load(saved)[0]["game"]["steps"] == 30             # no hundredth step, but the last
+
     process = start(tmp_path, 1, "--steps", "31", "--resume")
     assert ": 1 processes" in ended(process).splitlines()[-1] and process.returncode == 0
+    assert checkpoint.load(saved)[0]["game"]["steps"] == 31
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the ranks in /proc")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,10 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SCRIPTS = sorted(path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*.py"))
+# What starts several processes: beside this Python, or else on the PATH. None where that or mpi4py is missing.
+MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}") \
+    if find_spec("mpi4py") else None
+NEEDS_MPI = 'needs MPI: pip install -e ".[mpi]"'
 WITH_OPTIONS = [script for script in SCRIPTS if "argparse" in (EXAMPLES / script).read_text("utf-8")]
 
 
@@ -36,7 +41,7 @@ def short_runs(request, tmp_path_factory):
     """{script: (folder, future of what it prints)} of the scripts that will be asked for, two at a time."""
     asked = [item.callspec.params["script"] for item in request.session.items
              if getattr(item, "originalname", "") == "test_runs_draws_and_measures"]
-    if find_spec("mpi4py") is None:
+    if MPIEXEC is None:
         asked = [script for script in asked if script != "data_parallel.py"]
     with ThreadPoolExecutor(2) as pool:
         folders = {script: tmp_path_factory.mktemp(Path(script).stem) for script in asked}
@@ -47,7 +52,7 @@ def short_runs(request, tmp_path_factory):
 @pytest.mark.parametrize("script", WITH_OPTIONS)
 def test_runs_draws_and_measures(script, short_runs):
     if script not in short_runs:
-        pytest.skip('needs MPI: pip install -e ".[mpi]"')
+        pytest.skip(NEEDS_MPI)
     folder, future = short_runs[script]
     printed = future.result()
     pictures = [path for path in folder.iterdir() if path.suffix in {".png", ".gif", ".svg"}]

@@ -101,7 +101,7 @@ for n in tqdm(sizes, disable=None):
         rows_shown += [drawn[wanted == k][row] for row in range(5) for k in range(10)]
 plot.save_image(args.out, plot.to_grid(np.stack(rows_shown).repeat(3, 1).repeat(3, 2), columns=10))  # of (100, 42, 42, 1)
 table = 100 * np.array(results).reshape(len(sizes), draws, 3)
-said = {n: [f"{m:.1f}% ± {s:.1f}" for m, s in zip(t.mean(0), t.std(0), strict=True)]
+said = {n: [f"{m:.1f}% ± {s:.1f}" for m, s in zip(t.mean(0), t.std(0, ddof=1), strict=True)]
         for n, t in zip(sizes, table, strict=True)}
 for n, (alone, gan, shifted) in said.items():
     print(f"{n} labels: alone {alone}, with the GAN's {gan}, shifted {shifted}")
