@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, data, grad, models, nn, optim
+from tinygan import Tensor, backend, data, grad, metrics, models, nn, optim
 from tinygan.aids import auxiliary, coded
 from tinygan.losses import LOSSES, Loss, interpolate, r1, r2, wgan_gp
 from tinygan.ops import norm
@@ -289,6 +289,25 @@ def test_a_conditional_gan_obeys(condition):
     drawn = gan.sample(gan.latents(300), asked)
     nearest = np.linalg.norm(drawn[:, None] - centres, axis=2).argmin(axis=1)
     assert (nearest == asked).mean() > 0.9
+
+
+@pytest.mark.parametrize("value", range(3))
+def test_a_projection_leaves_variety_within_a_class(value):
+    """The spread of a pixel within a class, digits of 8×8 pixels: 0.183, 0.106 and 0.113 for seeds 0 to 2, 0.153 for real ones.
+
+    Where the rows start from N(0, 1), ⟨e(y), h⟩ drowns the rest of the logit. D is right in 98 of 100 cases, G draws about
+    one picture per class, and the spread is 0.029 to 0.052.
+    """
+    digits = data.digits()
+    x = np.pad(digits.x, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=-1)                 # (N, 32, 32, 1)
+    x = x.reshape(-1, 8, 4, 8, 4, 1).mean(axis=(2, 4))                                       # (N, 8, 8, 1)
+    seed(value)
+    gan = GAN(models.conv_generator(16, 8, 1, 8, 32, 10),
+              models.conv_discriminator(8, 1, 8, hidden=32, classes=10, condition="projection"), 16, lr=1e-3)
+    fit(gan, x, 250, 32, given=(digits.labels,))
+    asked = np.arange(500) % 10
+    spread = metrics.within_class_spread(gan.sample(gan.latents(500), asked), asked)
+    assert spread > 0.07
 
 
 def test_labels_of_a_data_set_are_the_condition_of_a_conditional_gan_only(device):

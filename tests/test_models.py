@@ -225,3 +225,19 @@ def test_without_classes_the_weights_are_those_of_ever():
 def test_sizes_and_conditions_that_cannot_be_are_refused(build):
     with pytest.raises(ValueError, match="integer >= |expected one of"):
         build()
+
+
+@pytest.mark.parametrize("value", range(3))
+@pytest.mark.parametrize("make, shape", [(lambda **told: models.mlp_discriminator((2,), (128, 128), **told), (2,)),
+                                         (lambda **told: models.mlp_discriminator((8, 8, 1), (64, 64), **told), (8, 8, 1)),
+                                         (lambda **told: models.conv_discriminator(8, 1, 8, hidden=256, **told), (8, 8, 1))])
+def test_a_new_discriminator_is_sure_of_nothing_because_of_the_label(make, shape, value):
+    """How far the label moves the logit: its deviation over three labels, in the mean over samples.
+
+    At most 0.27 for seeds 0 to 2. With the rows of a projection drawn from N(0, 1), as an `Embedding` has them, 0.39 to 7.8.
+    """
+    for how in ("concatenate", "embedding", "projection"):
+        seed(value)
+        d, x = make(classes=3, condition=how), np.random.default_rng(value).uniform(-1, 1, (64, *shape)).astype(np.float32)
+        logits = [d(x, np.full(64, y)).data for y in range(3)]
+        assert 0 < np.std(logits, axis=0).mean() < 0.35

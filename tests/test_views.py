@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, gradcheck, models, nn
+from tinygan import Tensor, backend, data, gradcheck, models, nn
 from tinygan.losses import LOSSES
 from tinygan.ops import maximum
 from tinygan.optim import SGD, Adam
 from tinygan.randomness import rng, seed
-from tinygan.train import GAN
+from tinygan.train import GAN, fit
 from tinygan.views import DiffAugment, Noise, Pack
 
 
@@ -176,6 +176,23 @@ def test_augmentation_passes_the_gradient_check():
 def test_shares_outside_0_to_1_are_refused(options):
     with pytest.raises(ValueError, match=r"DiffAugment: translation and cutout are shares of the size, in \[0, 1\]"):
         DiffAugment(**options)
+
+
+def test_augmentation_keeps_the_discriminator_from_learning_a_small_data_set_by_heart():
+    """How often D finds a digit that it was trained on more real than one that it never saw: ½ where nothing was learned by heart.
+
+    D is asked about plain images. 32 digits of 8×8 pixels, 400 steps, for seeds 0, 1 and 2: 0.90, 0.73 and 0.81 without
+    augmentation, 0.52, 0.55 and 0.55 with it. In so few steps G does not gain by it: D has a harder task and learns more slowly.
+    """
+    x = np.pad(data.digits().x, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=-1)                   # (N, 32, 32, 1)
+    x = x.reshape(-1, 8, 4, 8, 4, 1).mean(axis=(2, 4))[np.random.default_rng(0).permutation(len(x))]     # (N, 8, 8, 1)
+    (train, unseen), found = (x[:32], x[-1000:]), []
+    for view in (None, DiffAugment()):
+        seed(0)
+        gan = GAN(models.conv_generator(16, 8, 1, 8, 64), models.conv_discriminator(8, 1, 16, hidden=256), 16, lr=1e-3, view=view)
+        fit(gan, train, 400, 16)
+        found.append((gan.logits(train)[:, None] > gan.logits(unseen)).mean())
+    assert found[0] > 0.7 and found[1] < 0.62
 
 
 # ---- in the game --------------------------------------------------------------------------------------------

@@ -56,9 +56,11 @@ class ConditionalDiscriminator(nn.Module):
         features = net[-1].weight.shape[0]
         if condition == "auxiliary":
             self.classifier = Linear(features, classes)
-        elif condition != "concatenate":
-            size = features if condition == "projection" else math.prod(places)
-            self.table = Embedding(classes, size)
+        elif condition == "embedding":
+            self.table = Embedding(classes, math.prod(places))
+        elif condition == "projection":             # its rows start as a head's: N(0, 1) drowns it
+            self.table = Embedding(classes, features)
+            self.table.weight = nn.uniform((classes, features), features, "Embedding.weight")
 
     def features(self, x, y=None):
         """What the head sees: (N, features)."""
