@@ -48,6 +48,10 @@ class ConditionalDiscriminator(nn.Module):
     embedding    one more channel: a picture per label that is learned
     projection   d = head(h) + e(y) · h, h the features (Miyato & Koyama 2018, eq. 3)
     auxiliary    not told: `classify` guesses the label from the features (Odena et al. 2017)
+
+    A projection draws about one digit per class from the networks of `recipes.build` (conv): after
+    2,000 steps a pixel's deviation within a class is 0.02 for seeds 0 to 2, with `embedding` 0.31
+    (seed 0), 0.31 for real digits. D wins, and it is not known why. Small rows help 8×8 digits only.
     """
 
     def __init__(self, net, places, classes, condition):
