@@ -34,11 +34,11 @@ what a perfect sampler has), "ten pictures" (one training image per digit, repea
     TV                      ½ Σ |share of digit k − its share in the training set|; rarest: the smallest of these shares
 
 Published, as neighbours and not as the same protocol: the repository `paired-discriminator` (docs/MNIST.md and
-results/mnist-v1/REPORT.md, five seeds). Its TV and its threshold are those above, with 10,000 samples as here. But G is four to
-eight times as wide, D has three convolutions and no BatchNorm, all 60,000 digits are learned from, batch 128, Adam 2e-4,
-10,000 and 50,000 steps, the last G is judged and not an average, and the judge is another classifier. Its method
-"paired" shows D a real and a fake image at once, in random order, and asks which is real: of ours, r3gan is
-nearest to it, for its loss compares the two as well.
+results/mnist-v1/REPORT.md, five seeds). Its TV and its threshold are those above, with 10,000 samples as here. But both
+networks are four times as wide and have no dense layer between image and code, D has three convolutions and no BatchNorm, all
+60,000 digits are learned from, batch 128, Adam 2e-4, 10,000 and 50,000 steps, the last G is judged and not an average,
+and the judge is another classifier. Its method "paired" shows D a real and a fake image at once, in random order, and asks
+which is real: of ours, r3gan is nearest to it, for its loss compares the two as well.
 """
 
 import json
@@ -141,7 +141,7 @@ def groups(rows):
 
 def compare(rows):
     """The figures of every method, mean ± standard deviation over its runs."""
-    lines = [[method, steps or "", len(mine), *(pm((factor * row[key] for row in mine), digits)
+    lines = [[method, steps or "", len(mine), *(pm((factor * row[key] for row in mine), digits).replace("nan", "–")
                                                 for key, (_, digits, factor) in FIGURES.items()),
               "" if method in REFERENCES else pm((row["seconds"] for row in mine), 0)]
              for (method, steps), mine in groups(rows).items()]
