@@ -164,7 +164,7 @@ def beside(rows):
                                   f"{factor * theirs[0]:.{digits}f} ± {factor * theirs[1]:.{digits}f}"]
                         apart.append(difference((*mean_sd(values), len(mine)), (*theirs, 5)))
                     lines.append([f"{method}, {steps:,} steps", f"{name}, {length:,} steps", *cells,
-                                  ", ".join(f"{z:+.1f}" for z in apart[:2])])
+                                  ", ".join("–" if np.isnan(z) else f"{z:+.1f}" for z in apart[:2])])
     return table(["here", "published", "confident, %", "published", "TV", "published", "digits with 1 %", "published",
                   "difference of confident and TV in standard errors"], lines)
 
