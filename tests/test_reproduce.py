@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinygan import Randomness, data
+from tinygan import Randomness, data, nn
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "benchmarks" / "reproduce"
 before = list(sys.path)
 sys.path.insert(0, str(FOLDER))
-common, dirac, grid, ring = (importlib.import_module(name) for name in ("common", "dirac", "grid", "ring"))
+common, digits, dirac, grid, ring, stacked = (importlib.import_module(name) for name in (
+    "common", "digits", "dirac", "grid", "ring", "stacked"))
 sys.path[:] = before
 LINEAR = [name for name, (_, coefficients, _) in dirac.METHODS.items() if coefficients]
 
@@ -144,6 +145,104 @@ def test_every_method_of_the_grid_plays(method):
     assert len(gan.penalty or ()) == (0 if method == "none" else 2) and gan.opt_d.betas == (0.0, 0.99)
 
 
+# ------------------------------------------------------------------------------------------ digits
+
+
+def norms(net):
+    return any(isinstance(layer, nn.BatchNorm) for layer in net.modules())
+
+
+def test_the_objectives_meet_on_the_same_networks():
+    """Whatever the method: G and its average are alike, and D has the same weights, with BatchNorm or without."""
+    gans = {method: digits.make(method, 0) for method in digits.METHODS}
+    for net in (lambda gan: gan.g, lambda gan: gan.average.module, lambda gan: gan.d):
+        assert len({str([p.shape for p in net(gan).parameters() if p.ndim > 1]) for gan in gans.values()}) == 1
+    assert {method for method, gan in gans.items() if not norms(gan.d)} == {"wgan-gp", "r3gan", "no-norm", "no-norm-slow"}
+    for method, gan in gans.items():
+        assert norms(gan.g) and gan.opt_d.lr == gan.opt_g.lr == (2e-4 if method == "no-norm-slow" else 1e-3)
+    assert gans["no-norm"].loss is gans["non-saturating"].loss and gans["no-norm"].opt_d.betas == (0.5, 0.999)
+    assert {method for method, gan in gans.items() if gan.d_steps == 2} == {"wgan-gp"}
+
+
+def test_the_figures_of_digits_know_the_best_and_a_certain_way_to_fail():
+    real, ten = (digits.figures(digits.reference(name, 0, 1000), 1000) for name in ("real", "ten pictures"))
+    assert real["confident"] > 0.95 and real["tv"] < 0.06 and real["digits"] == 10
+    assert min(real[key] for key in ("precision", "recall", "coverage")) > 0.8 and 0.8 < real["density"] < 1.2
+    assert ten["recall"] == ten["spread"] == 0 and ten["coverage"] < 0.1 < real["spread"] and ten["digits"] == 10
+    assert ten["frechet"] > 5 * real["frechet"]
+
+
+def test_tv_of_a_single_digit_is_one_less_its_share():
+    x, labels = data.digits().x, data.digits().labels
+    sevens = x[labels == 7][:200]
+    found = digits.figures(np.repeat(sevens[digits.m.classify(digits.m.judge().module, sevens)[0] == 7][:1], 30, axis=0), 30)
+    assert found["tv"] == pytest.approx(1 - (labels == 7).mean()) and (found["smallest"], found["digits"]) == (0, 1)
+
+
+def test_the_table_of_digits_is_made_of_runs_in_processes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(digits, "REFERENCES", ("real",))
+    monkeypatch.setattr(sys, "argv", ["digits.py", "--seeds", "1", "--steps", "2", "--samples", "60", "--methods", "r3gan",
+                                      "--out", str(tmp_path)])
+    digits.main()
+    shown, rows = capsys.readouterr().out, common.read(tmp_path / "digits.csv")
+    assert [(row["method"], row["steps"]) for row in rows] == [("r3gan", 2), ("real", 0)]
+    again = digits.one("r3gan", 0, 2, 60, tmp_path / "x.png")
+    assert all(again[key] == pytest.approx(rows[0][key], rel=1e-6, nan_ok=True) for key in digits.FIGURES)
+    assert digits.compare(rows) in shown and "| 82.5 ± 0.5 |" in shown and "0.126 ± 0.008" in shown
+    assert all((tmp_path / name).stat().st_size > 500 for name in ("digits.png", "x.png"))
+
+
+# ----------------------------------------------------------------------------------------- stacked
+
+
+def test_channels_are_read_one_by_one():
+    """A 3 in the first channel and a 7 in the second are mode 73, as sure as the less readable of both."""
+    x, labels = data.digits().x, data.digits().labels
+    threes, sevens = x[labels == 3][:100], x[labels == 7][:100]
+    mode, sure = stacked.modes(np.concatenate([threes, sevens], axis=-1))
+    assert (mode == 73).mean() > 0.95 and not (mode == 37).any()
+    module = digits.m.judge().module
+    np.testing.assert_allclose(sure, np.minimum(*(digits.m.classify(module, each)[1] for each in (threes, sevens))), rtol=1e-5)
+    assert np.median(stacked.modes(np.concatenate([threes, sevens, threes], axis=-1))[0]) == 373
+
+
+def test_kl_to_the_uniform_distribution():
+    assert stacked.kl(np.full(100, 26)) == pytest.approx(0, abs=1e-12)
+    assert stacked.kl(np.repeat([26, 0], [10, 90])) == pytest.approx(np.log(10))
+    draws = Randomness(0).rng("test").multinomial(2600, np.full(100, 0.01), size=200)
+    assert np.mean([stacked.kl(d) for d in draws]) == pytest.approx(99 / 5200, rel=0.05), "what chance alone makes"
+
+
+def test_samplers_whose_modes_are_known():
+    perfect, ten = (stacked.figures(stacked.reference(name, 0, 2, 600)) for name in ("perfect", "ten modes"))
+    assert perfect["modes"] > 95 and perfect["kl"] == pytest.approx(99 / 1200, abs=0.03) and perfect["confident"] > 0.9
+    assert 10 <= ten["half"] <= 12 and 0.9 * np.log(10) < ten["kl"] < np.log(10)
+    assert 10 < ten["modes"] < 40, "errors of the reader find modes that nobody drew"
+
+
+def test_both_players_see_the_channels_of_the_stack():
+    for method, channels, seen in (("dcgan", 2, 2), ("packed", 2, 4), ("packed", 3, 6), ("r3gan", 3, 3)):
+        gan = stacked.make(method, 0, channels)
+        assert gan.d.parameters()[0].shape[2] == seen and gan.sample(gan.latents(2)).shape == (2, 28, 28, channels)
+        assert norms(gan.d) == (method != "r3gan")
+    x = stacked.stacks(np.arange(5, dtype=np.float32).repeat(784).reshape(5, 28, 28, 1), Randomness(0).rng("test"), 500, 2)
+    assert x.shape == (500, 28, 28, 2) and (x.std(axis=(1, 2)) == 0).all(), "a channel is one digit"
+    assert len({tuple(pair) for pair in x[:, 0, 0]}) == 25, "and the channels are independent"
+
+
+def test_the_table_of_stacks_is_made_of_runs_in_processes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(stacked, "REFERENCES", ("perfect",))
+    monkeypatch.setattr(sys, "argv", ["stacked.py", "--seeds", "1", "--steps", "2", "--per-mode", "1", "--methods", "packed",
+                                      "--out", str(tmp_path)])
+    stacked.main()
+    shown, rows = capsys.readouterr().out, common.read(tmp_path / "stacked.csv")
+    assert [(row["method"], row["channels"]) for row in rows] == [("packed", 2), ("perfect", 2)]
+    again = stacked.one("packed", 0, 2, 2, per_mode=1)
+    assert {k: again[k] for k in ("modes", "half", "last_modes")} == {k: rows[0][k] for k in ("modes", "half", "last_modes")}
+    assert stacked.compare(rows) in shown and "1000 / 0.06" in shown and "2.303" in shown
+    assert all((tmp_path / name).stat().st_size > 500 for name in ("stacked.png", "stacked_packed2.png"))
+
+
 # ------------------------------------------------------------------------------------ what they share
 
 
@@ -178,9 +277,10 @@ def test_the_page_shows_the_figures_of_the_files():
     """Every table of the page is what the scripts make of the saved rows."""
     page = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
     saved = {name: common.read(common.RESULTS / f"{name}.csv")
-             for name in ("dirac", "ring", "ring_crossed", "ring_control", "grid")}
+             for name in ("dirac", "ring", "ring_crossed", "ring_control", "grid", "digits", "stacked")}
     assert all(saved.values())
     for shown in (dirac.compare(saved["dirac"]), ring.compare(saved["ring"]), ring.decides(saved["ring"]),
                   ring.crossed(saved["ring_crossed"], saved["ring"]), ring.control(saved["ring_control"], saved["ring"]),
-                  grid.compare(saved["grid"])):
+                  grid.compare(saved["grid"]), digits.compare(saved["digits"]), digits.beside(saved["digits"]),
+                  stacked.compare(saved["stacked"])):
         assert shown in page
