@@ -1,0 +1,124 @@
+"""Scripts on rings and grids of narrow Gaussians: true to their protocols on a small budget, and exact where they count."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinygan import Tensor, data, grad, losses
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks" / "reproduce"
+before = list(sys.path)
+sys.path.insert(0, str(FOLDER))
+common, pacgan, ring, ring_best, veegan = (importlib.import_module(name) for name in (
+    "common", "pacgan", "ring", "ring_best", "veegan"))
+sys.path[:] = before
+
+
+def shapes(net):
+    return [p.shape for p in net.parameters() if p.ndim == 2]
+
+
+# ----------------------------------------------------------------------------------- the best ring
+
+
+def test_the_best_ring_has_the_networks_of_the_published_table_and_its_table_shows_every_seed(tmp_path, monkeypatch, capsys):
+    gan, published = ring_best.make(0), ring.make("relativistic", 0, 0)
+    assert shapes(gan.g) == shapes(published.g) == shapes(gan.average.module) and shapes(gan.d) == shapes(published.d)
+    monkeypatch.setattr(sys, "argv", ["ring_best.py", "--seeds", "2", "--steps", "6", "--out", str(tmp_path)])
+    ring_best.main()
+    out = capsys.readouterr().out
+    assert "– seed 0" in out and "– seed 1" in out and "published: paired" in out and "| perfect sampler |" in out
+    assert (tmp_path / "ring_best.png").stat().st_size > 1000
+    again = ring_best.one("best", 1, 6)
+    row = common.read(tmp_path / "ring_best.csv")[1]
+    assert {k: pytest.approx(v, rel=1e-8, nan_ok=True) for k, v in again.items()} == {k: row[k] for k in again}
+
+
+def test_gamma_and_rates_fall_as_the_page_says():
+    """γ: the first at the start, the geometric mean at a quarter, the last from half on. Rates: 1 until half, then to 0."""
+    gan = ring_best.make(0)
+    x = np.float32([[0.5, -1.0], [2.0, 0.25]])
+
+    class Round:
+        real = fake = x
+    unit = float((losses.r1(1.0)(gan.d, x, x) + losses.r2(1.0)(gan.d, x, x)).data)
+    for step, gamma in ((0, 4.0), (25, 0.4), (50, 0.04), (99, 0.04)):
+        gan.steps = step
+        assert float(ring_best.falling(4.0, 0.04, 100)(gan, Round).data) == pytest.approx(gamma * unit, rel=1e-5)
+    rates = [ring_best.resting(100)(step) for step in (0, 50, 75, 99)]
+    assert rates == pytest.approx([1, 1, 0.502, 0.022])
+
+
+# ------------------------------------------------------------------------------------------ VEEGAN
+
+
+def test_a_ring_of_eight_with_both_ends_of_the_circle_has_seven_places_and_counts_as_eight():
+    """The two rings by brute force, and what a perfect sampler of each is said to have found."""
+    eight, seven = veegan.ring("eight"), veegan.ring("seven")
+    assert len(eight.centers) == len(seven.centers) == 8
+    for mixture, known in ((eight, 8), (seven, 7)):
+        apart = np.hypot(*(mixture.centers[:, None] - mixture.centers).T)               # (8, 8)
+        assert (np.triu(apart < 1e-6, 1).sum() == 8 - known) and len(veegan.places(mixture).centers) == known
+    found = veegan.references()
+    assert (found["eight"]["places"], found["eight"]["counted"]) == (8, 8)
+    assert (found["seven"]["places"], found["seven"]["counted"]) == (7, 8)
+    assert found["eight"]["first"] == pytest.approx(1 / 8, abs=0.03) and found["seven"]["first"] == pytest.approx(2 / 8, abs=0.04)
+
+
+def test_a_generator_with_one_place_has_found_one_however_it_is_counted():
+    mixture = veegan.ring("eight")
+    f = veegan.figures(mixture.centers[3] + 0.001 * np.eye(2)[[0, 1, 0, 1]], mixture)
+    assert (f["places"], f["modes"], f["counted"], f["hq"]) == (1, 1, 1, 1.0)
+
+
+@pytest.mark.parametrize("method", veegan.METHODS)
+def test_every_method_of_the_narrow_ring_plays(method):
+    gan = veegan.make(method, 0, 2)
+    assert shapes(gan.g) == [(254, 128), (128, 128), (128, 2)]
+    assert shapes(gan.d) == [(4 if method == "packed" else 2, 128), (128, 128), (128, 1)]
+    row = veegan.one("seven", method, 0, 2)
+    assert 0 <= row["places"] <= 7 and 0 <= row["counted"] <= 8 and 0 <= row["hq"] <= 1
+
+
+# ------------------------------------------------------------------------------------------ PacGAN
+
+
+def test_maxout_is_the_largest_of_its_pieces_and_its_slope_that_piece():
+    layer = pacgan.Maxout(3, 2, pieces=4)
+    x = np.float32([[1.0, -2.0, 0.5], [0.0, 1.0, 3.0]])
+    pieces = (x @ layer.linear.weight.data + layer.linear.bias.data).reshape(2, 2, 4)
+    np.testing.assert_allclose(layer(x).data, pieces.max(axis=2), rtol=1e-6)
+    point = Tensor(x)
+    best = pieces.argmax(axis=2) + 4 * np.arange(2)                                     # (N, out): the winner's column
+    expected = layer.linear.weight.data[:, best].sum(axis=2).T                          # (N, in)
+    np.testing.assert_allclose(grad(layer(point).sum(), point), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method, m", pacgan.METHODS.items())
+def test_the_networks_of_pacgan_are_the_published_ones(method, m):
+    gan = pacgan.make(method, 0)
+    assert shapes(gan.g) == [(2, 400), *3 * [(400, 400)], (400, 2)]
+    assert shapes(gan.d) == [(2 * m, 1000), *2 * [(200, 1000)], (200, 1)]
+    assert gan.simultaneous and (gan.opt_d.lr, gan.opt_d.betas) == (1e-4, (0.8, 0.999))
+    weights = np.concatenate([p.data.ravel() for p in gan.d.parameters() if p.ndim == 2])
+    assert weights.std() == pytest.approx(0.02, rel=0.01)
+
+
+def test_packs_of_two_are_played_from_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["pacgan.py", "--seeds", "1", "--steps", "2", "--methods", "pacgan2", "--mixtures", "ring",
+                                      "--out", str(tmp_path)])
+    pacgan.main()
+    out = capsys.readouterr().out
+    assert "| ring | pacgan2 | 2 | 1 |" in out and "7.9 ± .1" in out and "98.9" in out
+    (row,) = common.read(tmp_path / "pacgan.csv")
+    assert row["found"] <= 8 and row["reverse_kl"] <= np.log(8) + 1e-6
+
+
+def test_perfect_samplers_have_the_figures_of_perfect_samplers():
+    for name, modes in (("ring", 8), ("grid", 25)):
+        mixture = pacgan.DATA[name]()
+        assert len(mixture.centers) == modes and isinstance(mixture, data.Mixture)
+        assert np.abs(mixture.centers).max() == pytest.approx(1 if name == "ring" else 4)
