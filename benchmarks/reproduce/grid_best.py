@@ -3,8 +3,8 @@
     OPENBLAS_NUM_THREADS=1 python benchmarks/reproduce/grid_best.py
 
 grid.py has the protocol and the published figures: with R1 + R2 at most about 10 % of the samples lie within 3σ of a
-mode. Data, batch size and evaluation are the same here, and so are the networks but for what a method says. Three things
-can keep a sample off the modes, and each method takes away one more or another of them:
+mode. Data, batch size and evaluation are the same here, and so are the networks but for what a method says. Three
+things can keep a sample off the modes, and each method takes away one or two of them:
 
     D is flat       a slope costs γ/2 ‖∇D‖², and to tell 2σ from 4σ takes one of about 1/σ = 20. With γ = 1 that
                     costs 200, when a right verdict is worth less than 1. In all methods here γ falls from {first:g} to
@@ -12,17 +12,17 @@ can keep a sample off the modes, and each method takes away one more or another 
     D is smooth     2 → 256 → 256 → 1 learns slow waves first, and a mode is 40 times as narrow as its distance from the
                     next. "waves" shows D also sin b·x and cos b·x for {waves} fixed directions b ~ N(0, {speed:g}²)
                     (Tancik et al. 2020, "Fourier features let networks learn high frequency functions")
-    G is continuous a connected cloud of latents stays connected: whatever lies between those latents that go to one mode
-                    and those that go to the next must cross the gap. "jumps" draws one of {codes} codes along with
-                    {noise} normal numbers (`aids.coded`), so that G may jump. That there are 25 modes it is not told
+    G is continuous a connected cloud of latents stays connected: whatever lies between those latents that go to one
+                    mode and those that go to the next must cross the gap. "jumps" draws one of {codes} codes along
+                    with {noise} normal numbers (`aids.coded`), so that G may jump. It is not told that modes are 25
 
     steep           only the first: the networks and the latents of the protocol, N(0, 1) in 64 dimensions
     waves           {noise} latents and a D with waves
     jumps           {noise} latents and a code, D as in the protocol
 
-For all three: the relativistic loss, Adam {lr_d:g} for D and {lr_g:g} for G, betas (0, 0.99), both falling to 0 in the second half,
-the average of G's weights with decay 0.99, a batch of its own for either player. The settings were chosen on the seed
-100, which is not in the table.
+For all three: the relativistic loss, Adam {lr_d:g} for D and {lr_g:g} for G, betas (0, 0.99), both falling to 0 in the second
+half, the average of G's weights with decay 0.99, a batch of its own for either player. The settings were chosen on the
+seed 100, which is not in the table.
 """
 
 import json
@@ -44,7 +44,8 @@ from tinygan.train import GAN  # noqa: E402
 
 FIRST, LAST, LR_D, LR_G, STEPS = 1.0, 0.003, 1e-3, 3e-3, 6000
 NOISE, CODES, WAVES, SPEED = 4, 100, 64, 5.0
-__doc__ = __doc__.format(first=FIRST, last=LAST, lr_d=LR_D, lr_g=LR_G, noise=NOISE, codes=CODES, waves=WAVES, speed=SPEED)
+__doc__ = __doc__.format(first=FIRST, last=LAST, lr_d=LR_D, lr_g=LR_G, noise=NOISE, codes=CODES, waves=WAVES,
+                         speed=SPEED)
 METHODS = ("steep", "waves", "jumps")
 
 
@@ -79,7 +80,8 @@ def one(method, seed, steps, picture=None):
         gan.step(mixture.sample(grid.BATCH, rng), then=(mixture.sample(grid.BATCH, rng),))
     samples = gan.sample(gan.latents(grid.SAMPLES, "evaluate"))
     if picture:
-        plot.save_image(picture, plot.density(samples, mixture.sample(2000, rng), extent=5, title=f"{method}, {steps:,} steps"))
+        plot.save_image(picture, plot.density(samples, mixture.sample(2000, rng), extent=5,
+                                              title=f"{method}, {steps:,} steps"))
     return grid.figures(samples, mixture)
 
 
@@ -105,7 +107,8 @@ def main():
         return print(json.dumps(one(**args.job, picture=picture)))
     jobs = [dict(method=m, seed=s, steps=args.steps) for m in args.methods for s in range(args.seeds)]
     run(__file__, jobs, args.out / "grid_best.csv", args.again)
-    print(compare([row for row in read(args.out / "grid_best.csv") if row["steps"] == args.steps]))  # of earlier commands too
+    rows = read(args.out / "grid_best.csv")                 # of earlier commands too
+    print(compare([row for row in rows if row["steps"] == args.steps]))
 
 
 if __name__ == "__main__":

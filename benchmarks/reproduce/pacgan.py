@@ -15,11 +15,10 @@ protocol is that of their repository, github.com/fjxmlzn/PacGAN, synthetic_data_
     evaluation  2,500 samples. A sample is good if it lies within 3σ of a mode; a mode is found if *one* good sample
                 is nearest to it; reverse KL: KL(p_model ‖ p_data) over the modes that samples are nearest to
 
-Published are ten runs of 400 epochs, {full:,} steps. Ours have {steps:,}, so that a run of m = 1 takes about two minutes of one
-core: a figure here is one of a run that has hardly begun, and not to be compared with theirs as such. What can be
-compared is the effect of packing. A step of m = 4 costs more, because G makes four times as many samples: time per
-run grows with m. One deviation: the m·{batch} samples go through G as one batch, so that BatchNorm takes its mean over all of
-them; theirs go through in m batches of {batch}.
+Published are ten runs of 400 epochs, {full:,} steps. Ours have {steps:,}, so that a run takes about two minutes of one
+core: a figure here is that of a run which has hardly begun, and cannot be compared with theirs as such. What can be
+compared is the effect of packing. One deviation: the m·{batch} samples go through G as one batch, so that BatchNorm
+takes its mean over all of them; theirs go through in m batches of {batch}.
 """
 
 import json
@@ -41,9 +40,12 @@ POINTS, BATCH, SAMPLES, LR, STEPS, FULL = 100_000, 100, 2500, 1e-4, 6000, 400_00
 __doc__ = __doc__.format(points=POINTS, batch=BATCH, lr=LR, steps=STEPS, full=FULL)
 METHODS = {"gan": 1, "pacgan2": 2, "pacgan4": 4}
 DATA = {"ring": lambda: data.ring(8, 1.0, 0.01), "grid": lambda: data.grid(5, 2.0, 0.05)}
-PUBLISHED = {("ring", "gan"): ("6.3 ± .5", "98.2 ± .2", ".45 ± .09"), ("ring", "pacgan2"): ("7.9 ± .1", "95.6 ± 2.0", ".07 ± .03"),
-             ("ring", "pacgan4"): ("7.8 ± .1", "95.9 ± 1.4", ".07 ± .02"), ("grid", "gan"): ("17.3 ± .8", "94.8 ± .7", ".70 ± .07"),
-             ("grid", "pacgan2"): ("23.8 ± .7", "91.3 ± .8", ".13 ± .04"), ("grid", "pacgan4"): ("24.8 ± .2", "93.6 ± .6", ".04 ± .01")}
+PUBLISHED = {("ring", "gan"): ("6.3 ± .5", "98.2 ± .2", ".45 ± .09"),
+             ("ring", "pacgan2"): ("7.9 ± .1", "95.6 ± 2.0", ".07 ± .03"),
+             ("ring", "pacgan4"): ("7.8 ± .1", "95.9 ± 1.4", ".07 ± .02"),
+             ("grid", "gan"): ("17.3 ± .8", "94.8 ± .7", ".70 ± .07"),
+             ("grid", "pacgan2"): ("23.8 ± .7", "91.3 ± .8", ".13 ± .04"),
+             ("grid", "pacgan4"): ("24.8 ± .2", "93.6 ± .6", ".04 ± .01")}
 
 
 class Maxout(nn.Module):
@@ -78,9 +80,11 @@ def one(mixture, method, seed, steps, picture=None):
         gan.step(points[rng.integers(POINTS, size=size)])
     samples = gan.sample(gan.latents(SAMPLES, "evaluate"))
     if picture:
-        plot.save_image(picture, plot.density(samples, mixture.sample(2000, rng), title=f"{method}, {name}, {steps:,} steps"))
+        plot.save_image(picture, plot.density(samples, mixture.sample(2000, rng),
+                                              title=f"{method}, {name}, {steps:,} steps"))
     hit, c = mode_coverage(samples, mixture, least=0.0), mode_coverage(samples, mixture)
-    return {"found": hit.modes, "modes": c.modes, "hq": c.high_quality, "reverse_kl": c.reverse_kl, "width": c.std_ratio}
+    return {"found": hit.modes, "modes": c.modes, "hq": c.high_quality, "reverse_kl": c.reverse_kl,
+            "width": c.std_ratio}
 
 
 def error(values, digits):
@@ -100,8 +104,9 @@ def compare(rows):
                     ("found", 1, 1), ("hq", 1, 100), ("reverse_kl", 2, 1), ("modes", 1, 1), ("width", 2, 1))]
                 pairs = [text for pair in zip(cells, PUBLISHED[name, method], strict=False) for text in pair]
                 lines.append([name, method, mine[0]["steps"], len(mine), *pairs, *cells[3:]])
-    return table(["data", "method", "steps", "runs", "modes found by one sample", "published", f"on a mode, % (ceiling {100 * ceiling():.1f})",
-                  "published", "reverse KL", "published", "modes with 1 %", "width"], lines)
+    return table(["data", "method", "steps", "runs", "modes found by one sample", "published",
+                  f"on a mode, % (ceiling {100 * ceiling():.1f})", "published", "reverse KL", "published",
+                  "modes with 1 %", "width"], lines)
 
 
 def main():
@@ -114,9 +119,11 @@ def main():
         names = args.job["mixture"], args.job["method"]
         picture = args.out / f"pacgan_{'_'.join(names)}.png" if args.job["seed"] == 0 else None
         return print(json.dumps(one(**args.job, picture=picture)))
-    jobs = [dict(mixture=x, method=m, seed=s, steps=args.steps) for x in args.mixtures for s in range(args.seeds) for m in args.methods]
+    jobs = [dict(mixture=x, method=m, seed=s, steps=args.steps)
+            for x in args.mixtures for s in range(args.seeds) for m in args.methods]
     run(__file__, jobs, args.out / "pacgan.csv", args.again)
-    print(compare([row for row in read(args.out / "pacgan.csv") if row["steps"] == args.steps]))    # of earlier commands too
+    rows = read(args.out / "pacgan.csv")                    # of earlier commands too
+    print(compare([row for row in rows if row["steps"] == args.steps]))
 
 
 if __name__ == "__main__":

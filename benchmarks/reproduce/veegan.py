@@ -2,9 +2,9 @@
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/reproduce/veegan.py
 
-Published: Srivastava et al. 2017, "VEEGAN: Reducing mode collapse in GANs using implicit variational learning", table 1,
-modes found and share of good samples: GAN 1 and 99.3 %, ALI 2.8 and 0.13 %, Unrolled GAN 7.6 and 35.6 %, VEEGAN 8 and
-52.9 %. Protocol here:
+Published: Srivastava et al. 2017, "VEEGAN: Reducing mode collapse in GANs using implicit variational learning", table
+1, modes found and share of good samples: GAN 1 and 99.3 %, ALI 2.8 and 0.13 %, Unrolled GAN 7.6 and 35.6 %, VEEGAN 8
+and 52.9 %. Protocol here:
 
     data        8 Gaussians on a circle of radius 1, σ = 0.01; every batch is drawn anew
     G, D        {latent} → 128 → 128 → 2 and 2 → 128 → 128 → 1, ReLU
@@ -12,16 +12,17 @@ modes found and share of good samples: GAN 1 and 99.3 %, ALI 2.8 and 0.13 %, Unr
     evaluation  2,500 samples. A sample is good if it lies within 3σ of a mode, and a mode is found if *one* good
                 sample is nearest to it
 
-Radius, σ and evaluation are those that Lin et al. 2018 (PacGAN) repeat for their table 1. The sizes, Adam's settings and
-the batch are those of ports of the authors' notebook to newer software; the notebook itself we could not read. Those
+Radius, σ and evaluation are those that Lin et al. 2018 (PacGAN) repeat for their table 1. The sizes, Adam's settings
+and the batch are those of ports of the authors' notebook to newer software; the notebook itself we could not read. Those
 ports play up to 100,000 steps. Ours are fewer, so that a run takes a minute or two: compare the order of the methods,
 and not the last digit.
 
     gan         the non-saturating loss
     packed      the same, D sees two samples at once (Lin et al. 2018)
-    unrolled    the same, G plays against the D of {unrolled} further steps of gradient descent with rate {rate:g} (Metz et al. 2017)
-    sharp       the relativistic loss with R1 + R2 (Huang et al. 2024), betas (0, 0.99), γ falling from {first:g} to {last:g} in
-                the first half, both rates falling to 0 in the second, and G's average is judged
+    unrolled    the same, G plays against the D of {unrolled} further steps of gradient descent with rate {rate:g}
+                (Metz et al. 2017)
+    sharp       the relativistic loss with R1 + R2 (Huang et al. 2024), betas (0, 0.99), γ falling from {first:g} to
+                {last:g} in the first half, both rates falling to 0 in the second, and G's average is judged
 
 **A ring of eight with seven modes.** In the notebook that demonstrates unrolled GANs (github.com/poolio/unrolled_gan,
 "Unrolled GAN demo.ipynb", `sample_mog`) the angles are linspace(0, 2π, 8), and so they are in code that came after it
@@ -48,7 +49,7 @@ from tinygan import aids, data, nn, plot, views  # noqa: E402
 from tinygan.metrics import ceiling, mode_coverage  # noqa: E402
 from tinygan.train import GAN  # noqa: E402
 
-LATENT, BATCH, SAMPLES, STEPS = 254, 500, 2500, 5000
+LATENT, BATCH, SAMPLES, STEPS = 254, 500, 2500, 4000
 UNROLLED, RATE = 5, 0.05
 FIRST, LAST = 0.1, 1e-3
 __doc__ = __doc__.format(latent=LATENT, batch=BATCH, steps=STEPS, unrolled=UNROLLED, rate=RATE, first=FIRST, last=LAST)
@@ -93,8 +94,8 @@ def make(method, seed, steps=STEPS):
     pack = 2 if method == "packed" else 1
     g, d = net(LATENT, 128, 128, 2), net(2 * pack, 128, 128, 1)
     options = {"gan": dict(), "packed": dict(view=views.Pack(2)), "unrolled": dict(judge=aids.unrolled(UNROLLED, RATE)),
-               "sharp": dict(loss="relativistic", terms_d=falling(FIRST, LAST, steps), average=net(LATENT, 128, 128, 2), decay=0.99,
-                             schedule=resting(steps))}[method]
+               "sharp": dict(loss="relativistic", terms_d=falling(FIRST, LAST, steps), schedule=resting(steps),
+                             average=net(LATENT, 128, 128, 2), decay=0.99)}[method]
     return GAN(g, d, LATENT, lr=1e-3, betas=(0.0, 0.99) if method == "sharp" else (0.5, 0.999), **options)
 
 
@@ -125,13 +126,15 @@ def compare(rows):
             mine = [row for row in rows if (row["ring"], row["method"]) == (name, method)]
             if mine:
                 cells = [pm((factor * row[key] for row in mine), digits) for key, digits, factor in (
-                    ("places", 1, 1), ("modes", 1, 1), ("counted", 1, 1), ("hq", 1, 100), ("width", 2, 1), ("first", 1, 100))]
+                    ("places", 1, 1), ("modes", 1, 1), ("counted", 1, 1), ("hq", 1, 100), ("width", 2, 1),
+                    ("first", 1, 100))]
                 modes, hq = PUBLISHED.get(method, ("–", "–"))
                 lines.append([name, method, mine[0]["steps"], len(mine), *cells[:3], modes, cells[3], hq, *cells[4:]])
         lines.append([name, "perfect sampler", "", "", perfect["places"], perfect["modes"], perfect["counted"], "",
                       f"{100 * perfect['hq']:.1f}", "", f"{perfect['width']:.2f}", f"{100 * perfect['first']:.1f}"])
-    return table(["ring of", "method", "steps", "runs", "places found by one sample", "with 1 %", "as counted", "published",
-                  f"on a mode, % (ceiling {100 * ceiling():.1f})", "published", "width", "nearest to the first place, %"], lines)
+    return table(["ring of", "method", "steps", "runs", "places found by one sample", "with 1 %", "as counted",
+                  "published", f"on a mode, % (ceiling {100 * ceiling():.1f})", "published", "width",
+                  "nearest to the first place, %"], lines)
 
 
 def main():
@@ -144,9 +147,11 @@ def main():
         name, method = args.job["ring"], args.job["method"]
         picture = args.out / f"veegan_{name}_{method}.png" if args.job["seed"] == 0 and method == "sharp" else None
         return print(json.dumps(one(name, **{k: v for k, v in args.job.items() if k != "ring"}, picture=picture)))
-    jobs = [dict(ring=r, method=m, seed=s, steps=args.steps) for r in args.rings for s in range(args.seeds) for m in args.methods]
+    jobs = [dict(ring=r, method=m, seed=s, steps=args.steps)
+            for r in args.rings for s in range(args.seeds) for m in args.methods]
     run(__file__, jobs, args.out / "veegan.csv", args.again)
-    print(compare([row for row in read(args.out / "veegan.csv") if row["steps"] == args.steps]))    # of earlier commands too
+    rows = read(args.out / "veegan.csv")                    # of earlier commands too
+    print(compare([row for row in rows if row["steps"] == args.steps]))
 
 
 if __name__ == "__main__":
