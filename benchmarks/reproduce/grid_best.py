@@ -42,7 +42,7 @@ from tinygan import aids, data, models, nn, ops, plot  # noqa: E402
 from tinygan.metrics import ceiling  # noqa: E402
 from tinygan.train import GAN  # noqa: E402
 
-FIRST, LAST, LR_D, LR_G, STEPS = 1.0, 0.003, 1e-3, 3e-3, 6000
+FIRST, LAST, LR_D, LR_G, STEPS = 1.0, 0.003, 1e-3, 3e-3, 4000
 NOISE, CODES, WAVES, SPEED = 4, 100, 64, 5.0
 __doc__ = __doc__.format(first=FIRST, last=LAST, lr_d=LR_D, lr_g=LR_G, noise=NOISE, codes=CODES, waves=WAVES,
                          speed=SPEED)

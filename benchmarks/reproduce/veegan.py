@@ -49,7 +49,7 @@ from tinygan import aids, data, nn, plot, views  # noqa: E402
 from tinygan.metrics import ceiling, mode_coverage  # noqa: E402
 from tinygan.train import GAN  # noqa: E402
 
-LATENT, BATCH, SAMPLES, STEPS = 254, 500, 2500, 4000
+LATENT, BATCH, SAMPLES, STEPS = 254, 500, 2500, 2500
 UNROLLED, RATE = 5, 0.05
 FIRST, LAST = 0.1, 1e-3
 __doc__ = __doc__.format(latent=LATENT, batch=BATCH, steps=STEPS, unrolled=UNROLLED, rate=RATE, first=FIRST, last=LAST)
