@@ -55,7 +55,7 @@ def test_gamma_and_rates_fall_as_the_page_says():
 # ------------------------------------------------------------------------------------------ 25 modes
 
 
-@pytest.mark.parametrize("method, inputs, seen", [("steep", 64, 2), ("waves", 4, 130), ("jumps", 104, 2)])
+@pytest.mark.parametrize("method, inputs, seen", [("steep", 64, 2), ("few", 4, 2), ("waves", 4, 130), ("jumps", 104, 2)])
 def test_every_method_of_the_grid_has_the_networks_that_it_says_and_plays(method, inputs, seen):
     gan = grid_best.make(method, 0)
     assert shapes(gan.g) == shapes(gan.average.module) == [(inputs, 256), (256, 256), (256, 2)]
@@ -137,3 +137,14 @@ def test_packs_of_two_are_played_from_the_command_line(tmp_path, monkeypatch, ca
     assert "| ring | pacgan2 | 2 | 1 |" in out and "7.9 ± .1" in out and "98.9" in out
     (row,) = common.read(tmp_path / "pacgan.csv")
     assert row["found"] <= 8 and row["reverse_kl"] <= np.log(8) + 1e-6
+
+
+# ------------------------------------------------------------------------------------------ the page
+
+
+def test_the_page_shows_the_figures_of_the_files():
+    """Every table of the page is what the scripts make of the saved rows."""
+    page = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    for script in (ring_best, grid_best, veegan):
+        rows = common.read(common.RESULTS / f"{script.__name__}.csv")
+        assert rows and script.compare(rows) in page

@@ -1,28 +1,31 @@
-"""25 Gaussians again: what keeps the samples off the modes, and how most of them get there. A minute or two per run.
+"""25 Gaussians again: what keeps the samples off the modes, and how most of them get there. A minute per run.
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/reproduce/grid_best.py
 
 grid.py has the protocol and the published figures: with R1 + R2 at most about 10 % of the samples lie within 3σ of a
-mode. Data, batch size and evaluation are the same here, and so are the networks but for what a method says. Three
-things can keep a sample off the modes, and each method takes away one or two of them:
+mode. Data, batch size and evaluation are the same here, and so are the networks but for what a method says. Four
+things can keep a sample off the modes, and each method takes away some of them:
 
     D is flat       a slope costs γ/2 ‖∇D‖², and to tell 2σ from 4σ takes one of about 1/σ = 20. With γ = 1 that
                     costs 200, when a right verdict is worth less than 1. In all methods here γ falls from {first:g} to
                     {last:g} in the first half of the steps (`ring_best.falling`)
+    many latents    G must learn the borders between the latents of one mode and those of the next as surfaces in 64
+                    dimensions. {noise} latents are enough for points in a plane
+    G is continuous a connected cloud of latents stays connected: what lies between the latents of two modes must cross
+                    the gap. "jumps" draws one of {codes} codes along with {noise} normal numbers (`aids.coded`), so that
+                    G may jump. It is not told that there are 25 modes
     D is smooth     2 → 256 → 256 → 1 learns slow waves first, and a mode is 40 times as narrow as its distance from the
-                    next. "waves" shows D also sin b·x and cos b·x for {waves} fixed directions b ~ N(0, {speed:g}²)
+                    next. "waves" shows D also sin b·x and cos b·x for {waves} fixed b ~ N(0, {speed:g}²), in two dimensions
                     (Tancik et al. 2020, "Fourier features let networks learn high frequency functions")
-    G is continuous a connected cloud of latents stays connected: whatever lies between those latents that go to one
-                    mode and those that go to the next must cross the gap. "jumps" draws one of {codes} codes along
-                    with {noise} normal numbers (`aids.coded`), so that G may jump. It is not told that modes are 25
 
     steep           only the first: the networks and the latents of the protocol, N(0, 1) in 64 dimensions
-    waves           {noise} latents and a D with waves
-    jumps           {noise} latents and a code, D as in the protocol
+    few             the first two: {noise} latents
+    jumps           the first three: {noise} latents and a code
+    waves           few, with waves for D
 
-For all three: the relativistic loss, Adam {lr_d:g} for D and {lr_g:g} for G, betas (0, 0.99), both falling to 0 in the second
-half, the average of G's weights with decay 0.99, a batch of its own for either player. The settings were chosen on the
-seed 100, which is not in the table.
+For all of them: the relativistic loss, Adam {lr_d:g} for D and {lr_g:g} for G, betas (0, 0.99), both falling to 0 in the
+second half, the average of G's weights with decay 0.99, a batch of its own for either player. The settings were chosen
+on the seed 100, which is not in the table.
 """
 
 import json
@@ -46,7 +49,7 @@ FIRST, LAST, LR_D, LR_G, STEPS = 1.0, 0.003, 1e-3, 3e-3, 4000
 NOISE, CODES, WAVES, SPEED = 4, 100, 64, 5.0
 __doc__ = __doc__.format(first=FIRST, last=LAST, lr_d=LR_D, lr_g=LR_G, noise=NOISE, codes=CODES, waves=WAVES,
                          speed=SPEED)
-METHODS = ("steep", "waves", "jumps")
+METHODS = ("steep", "few", "jumps", "waves")
 
 
 class Waves(nn.Module):
@@ -63,7 +66,7 @@ class Waves(nn.Module):
 def make(method, seed, steps=STEPS):
     """The GAN of a method."""
     tinygan.seed(seed)
-    inputs = {"steep": grid.LATENT, "waves": NOISE, "jumps": NOISE + CODES}[method]
+    inputs = {"steep": grid.LATENT, "few": NOISE, "waves": NOISE, "jumps": NOISE + CODES}[method]
     g, average = grid.generator(inputs), grid.generator(inputs)
     d = (nn.Sequential(Waves(), models.mlp_discriminator((2 + 2 * WAVES,), (256, 256))) if method == "waves"
          else models.mlp_discriminator((2,), (256, 256)))

@@ -36,7 +36,7 @@ from tinygan import data, nn, plot, views  # noqa: E402
 from tinygan.metrics import ceiling, mode_coverage  # noqa: E402
 from tinygan.train import GAN  # noqa: E402
 
-POINTS, BATCH, SAMPLES, LR, STEPS, FULL = 100_000, 100, 2500, 1e-4, 6000, 400_000
+POINTS, BATCH, SAMPLES, LR, STEPS, FULL = 100_000, 100, 2500, 1e-4, 3000, 400_000
 __doc__ = __doc__.format(points=POINTS, batch=BATCH, lr=LR, steps=STEPS, full=FULL)
 METHODS = {"gan": 1, "pacgan2": 2, "pacgan4": 4}
 DATA = {"ring": lambda: data.ring(8, 1.0, 0.01), "grid": lambda: data.grid(5, 2.0, 0.05)}

@@ -13,7 +13,7 @@ and 52.9 %. Protocol here:
                 sample is nearest to it
 
 Radius, σ and evaluation are those that Lin et al. 2018 (PacGAN) repeat for their table 1. The sizes, Adam's settings
-and the batch are those of ports of the authors' notebook to newer software; the notebook itself we could not read. Those
+and the batch are those of ports of the authors' notebook to newer software; the notebook itself we could not read. The
 ports play up to 100,000 steps. Ours are fewer, so that a run takes a minute or two: compare the order of the methods,
 and not the last digit.
 
@@ -128,6 +128,7 @@ def compare(rows):
                 cells = [pm((factor * row[key] for row in mine), digits) for key, digits, factor in (
                     ("places", 1, 1), ("modes", 1, 1), ("counted", 1, 1), ("hq", 1, 100), ("width", 2, 1),
                     ("first", 1, 100))]
+                cells[4] = cells[4].replace("nan", "–")             # a run without two samples on a mode
                 modes, hq = PUBLISHED.get(method, ("–", "–"))
                 lines.append([name, method, mine[0]["steps"], len(mine), *cells[:3], modes, cells[3], hq, *cells[4:]])
         lines.append([name, "perfect sampler", "", "", perfect["places"], perfect["modes"], perfect["counted"], "",
