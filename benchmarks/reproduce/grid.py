@@ -47,9 +47,9 @@ PUBLISHED = {"none": ("under 25", "≲ 10"), "r1r2": ("25 on every seed", "≲ 1
 LATENT, BATCH, SAMPLES, STEPS = 64, 256, 10_000, 20_000
 
 
-def generator():
+def generator(latent=LATENT):
     """64 → 256 → 256 → 2 with ReLU."""
-    return nn.Sequential(nn.Linear(LATENT, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 2))
+    return nn.Sequential(nn.Linear(latent, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 2))
 
 
 def make(seed, loss, gamma, lr=2e-4, decay=None, steps=STEPS):
