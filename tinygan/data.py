@@ -157,10 +157,8 @@ def load(spec, *, size=64, grey=False, background="white", n=50_000, seed=0, spl
         return Dataset(spec, mixture.sample(n, rng), mixture=mixture)
     if spec == "digits":
         return digits()
-    if spec == "mnist":
-        return mnist(split)
-    if spec == "fashion-mnist":
-        return fashion_mnist(split)
+    if spec in ("mnist", "fashion-mnist"):
+        return mnist(split) if spec == "mnist" else fashion_mnist(split)
     if spec.startswith("folder:"):
         return folder(spec.removeprefix("folder:"), size, grey, background)
     if spec.lower().endswith((".npy", ".npz")):
