@@ -30,8 +30,7 @@ from .randomness import Randomness
 __all__ = ["CHOICES", "Dataset", "DownloadError", "Mixture", "array_file", "as_dataset", "digits",
            "fashion_mnist", "folder", "grid", "load", "mnist", "parse_idx", "ring", "swissroll"]
 
-CHOICES = ("digits, mnist, ring, grid, swissroll, folder:PATH, fashion-mnist, "
-           "FILE.npy or FILE.npz")
+CHOICES = "digits, mnist, ring, grid, swissroll, folder:PATH, fashion-mnist, FILE.npy or FILE.npz"
 RATIO, FREE = 100, 2 ** 26          # a .npz file may unpack to 64 MB, or to 100 times its size
 
 
