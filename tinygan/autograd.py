@@ -91,7 +91,7 @@ def _walk(y, g, targets, create_graph):
         needed = [(i, p) for i, p in parents[n] if p.number in leads]
         if not needed:
             continue
-        shares = _shares(t, g, [i for i, _ in needed], create_graph)
+        shares = _shares(t, g, needed, create_graph)
         for (_, p), share in zip(needed, shares, strict=True):
             if share.shape != p.shape:
                 share = unbroadcast(share, shape=p.shape)
@@ -145,17 +145,18 @@ def _tape(y, targets):
 
 
 def _shares(t, g, needed, record):
-    """The shares of the arguments of t that are needed: Tensors to record, else arrays."""
+    """The shares of the parents of t that are needed: Tensors to record, else arrays."""
     y, args = t, t.args
     if not record:
         y, args = t._data, [a._data if isinstance(a, Tensor) else a for a in t.args]
         vjp = t.op.faster("vjp", (g,)) if t.op.shortcuts else None
         if vjp is not None:
-            wanted = [i in needed for i in range(len(args))]
+            places = {i for i, _ in needed}
+            wanted = [i in places for i in range(len(args))]
             shares = vjp(g, y, t.saved, wanted, *args, **t.kwargs)
             if shares is not None:
-                return [shares[i] for i in needed]
-    return [t.op.rule(i)(g, y, *args, **t.kwargs) for i in needed]
+                return [shares[i] for i, _ in needed]
+    return [t.op.rule(i)(g, y, *args, **t.kwargs) for i, _ in needed]
 
 
 def _owned(arrays, cotangent):

@@ -120,7 +120,7 @@ def swapaxes(x, axis1, axis2):
 
 def swap(x):
     """x with its last two axes exchanged: the transpose of a (batch of) matrices."""
-    return swapaxes(x, -1, -2)
+    return x.transpose((*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 
 def embedding(weight, index):
     """Rows of a table: weight (K, D), index integers (...) in 0..K−1 → (..., D)."""

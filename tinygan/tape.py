@@ -214,8 +214,8 @@ class Op(Definition):
 
     def _with_constants(self, args):
         """The arguments and their arrays, every constant in the Tensors' type and copied."""
-        dtype = np.result_type(*[a._data.dtype for a in args if isinstance(a, Tensor)])
-        args = list(args)
+        types = [a._data.dtype for a in args if isinstance(a, Tensor)]
+        args, dtype = list(args), types[0] if len(types) == 1 else np.result_type(*types)
         for i, a in enumerate(args):
             if isinstance(a, np.generic):
                 args[i] = a.item()
@@ -224,7 +224,7 @@ class Op(Definition):
                 if hasattr(a, "dtype"):
                     numbers = a.dtype.kind in "fiu" and self.differentiable(i)
                     args[i] = a.astype(dtype) if numbers else a.copy()
-        return args, [data_of(a) for a in args]
+        return args, [a._data if isinstance(a, Tensor) else a for a in args]
 
     def __repr__(self):
         return f"<op {self.name}>"
