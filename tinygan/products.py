@@ -57,7 +57,8 @@ def _contract_rule(k, g, y, *xs, formula):
     own, terms[k] = terms[k], result
     kept = [i for i in own if any(i in term for term in terms)]
     share = einsum(f"{','.join(terms)}->{''.join(kept)}", *xs[:k], g, *xs[k + 1:])
-    share = share[tuple(slice(None) if i in kept else None for i in own)]
+    sizes = iter(share.shape)
+    share = share.reshape(tuple(next(sizes) if i in kept else 1 for i in own))
     # An operand of size 1 along an index was broadcast, and the engine sums over it.
     return broadcast_to(share, shape=np.broadcast_shapes(share.shape, xs[k].shape))
 contract.vjps(each=_contract_rule)
