@@ -78,11 +78,12 @@ BY_NUMPY = {
     np.linalg.norm: _euclidean, np.pad: _constant_pad, np.ravel: lambda a: a.ravel(),
     np.clip: lambda a, a_min=None, a_max=None, min=None, max=None: clip(
         a, low=min if a_min is None else a_min, high=max if a_max is None else a_max),
+    np.swapaxes: lambda a, axis1, axis2: swapaxes(a, axis1, axis2),
     np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim, np.size: lambda a: a.size,
     **{getattr(np, name): globals()[name] for name in (
         "exp", "log", "log1p", "sqrt", "sin", "cos", "tanh", "maximum", "minimum", "where", "sum",
         "mean", "var", "max", "min", "cumsum", "reshape", "broadcast_to", "concatenate", "stack",
-        "flip", "squeeze", "einsum", "transpose", "swapaxes")},
+        "flip", "squeeze", "einsum", "transpose")},
 }
 
 

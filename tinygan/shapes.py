@@ -112,10 +112,10 @@ def squeeze(x, axis=None):
     """x without its size-1 axes, or without the given ones."""
     return x.reshape(data_of(x).squeeze(axis).shape)
 
-def swapaxes(x, axis1, axis2):
-    """x with two axes exchanged."""
+def swapaxes(x, i, j):
+    """x with axes i and j exchanged."""
     axes = list(range(x.ndim))
-    axes[axis1], axes[axis2] = axes[axis2], axes[axis1]
+    axes[i], axes[j] = axes[j], axes[i]
     return x.transpose(tuple(axes))
 
 def swap(x):
