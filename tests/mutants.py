@@ -167,7 +167,7 @@ def reads(name, rule, i, what):
         with plain(), attribute(o, "forward",
                        lambda *a, seen=seen, real=o.forward, **k: (seen.append((a, k)), real(*a, **k))[1]):
             case.f(*args)
-        a, k = seen[0][0], {**o.defaults, **seen[0][1]}
+        a, k = seen[0][0], {**o.statics, **seen[0][1]}
         if i >= len(a) or not isinstance(a[i], np.ndarray):
             continue
         y = o(*a, **k)
@@ -382,7 +382,6 @@ def rewritten():
 TRIO = "conv2d", "conv2d_transpose", "conv2d_weight_gradient"
 HELPERS = {     # functions behind rules → the ops that show whether they are right
     (elementwise, "_lower"): ["pow"], (elementwise, "_log"): ["pow"], (elementwise, "_chosen"): ["maximum", "minimum"],
-    (elementwise, "_slopes"): ["leaky_relu"], (shapes, "_inverse"): ["transpose"],
     (reductions, "_restore"): ["sum", "max", "var"], (shapes, "count"): ["mean", "var"], (reductions, "_ties"): ["max"],
     (shapes, "axes_of"): ["sum", "var", "max", "norm"], (reductions, "_largest"): ["norm", "logsumexp", "softmax"],
     (shapes, "swap"): ["matmul", "swap"],
@@ -616,11 +615,11 @@ def by_hand():
             ("_walk", "shares are not summed down", "share = unbroadcast(share, shape=p.shape)", "pass"),
             ("_walk", "shares keep the result's type", "share = share.astype(p.dtype)", "pass"),
             ("_tape", "computes what nobody asked for", "if parent[1].number in leads]", "]"),
-            ("_walk", "does not record", "if create_graph else _plain_shares", "if False else _plain_shares"),
-            ("_walk", "records always", "if create_graph else _plain_shares", "if True else _plain_shares"),
+            ("_walk", "does not record", "needed, create_graph)", "needed, False)"),
+            ("_walk", "records always", "needed, create_graph)", "needed, True)"),
             ("grad", "forgets unreached targets", "if t.number not in found:", "if False:"),
-            ("grad", "zeros for a stale loss", "if not zeros or _was_used(y, t):", "if not zeros:"),
-            ("grad", "zeros without being asked", "if not zeros or _was_used(y, t):", "if _was_used(y, t):"),
+            ("grad", "zeros for a stale loss", "if used or not zeros:", "if not zeros:"),
+            ("grad", "zeros without being asked", "if used or not zeros:", "if used:"),
             ("_walk", "the cotangent is ignored", "grads = {y.number: g if create_graph else data_of(g)}",
              "grads = {y.number: g * 0 + 1}"),
             ("_walk", "an intermediate target stops the walk", "found[t.number] = g\n", "found[t.number] = g\n            continue\n"),
@@ -634,10 +633,10 @@ def by_hand():
             ("_cotangent", "no scalar check", "if y.size != 1:", "if False:"),
             ("_cotangent", "ones of float64", "module.ones_like(y._data)", "np.ones(y.shape)"),
             ("_cotangent", "keeps its own type", "cotangent = cotangent.astype(y.dtype, copy=False)", "pass"),
-            ("_plain_shares", "shortcuts are told to skip", "wanted[i] = True", "wanted[i] = False"),
+            ("_shares", "shortcuts are told to skip", "i in places for", "False for"),
             ("_owned", "read-only results", "not writable or id", "id"),
             ("_owned", "two names for one memory", "not writable or id(_memory(g)) in taken", "not writable"),
-            ("_owned", "the cotangent is handed back", "{id(kept[0])}", "set()"),
+            ("_owned", "the cotangent is handed back", "{id(_memory(data_of(cotangent)))}", "set()"),
             ("_changed_argument", "only the argument itself", "if a.op is not None and a._data.base is not None:", "if False:"),
             ("_why_unreached", "does not see a stale loss", "t.number > node.number:", "False:"),
             ("_why_unreached", "does not see no_grad", "node.name == UNRECORDED", "False"),
@@ -649,7 +648,6 @@ def by_hand():
             (Tensor, "touch", "keeps its number", "self.number = next(_numbers)", "pass"),
             (Tensor, "data", "assigning does not count as a change", "self.touch()", "pass"),
             (Tensor, "__init__", "shares the caller's memory", "data).copy()", "data)"),
-            (Tensor, "__deepcopy__", "is the same Tensor", "self.__copy__()", "self"),
             (Tensor, "parents", "a Tensor used twice counts once", "isinstance(a, Tensor)",
              "isinstance(a, Tensor) and not any(a is b for b in self.args[:i])"),
             (Op, "__call__", "records under no_grad", "if _recording.get():", "if True:"),
@@ -782,15 +780,14 @@ EQUIVALENT = {
     r"(maximum|minimum)\[[01]\]: [ab]  →  y": "a exceeds b exactly if the result does",
     r"clip\[0\]: (low|high)  →  y": "x reaches a bound exactly if it reaches the clipped x",
     r"(relu|leaky_relu|elu)\[0\]: .*[xy]  →  [xy]": "x and y have the same sign",
-    r"leaky_relu\[0\]: data_of\(x\)  →  x": "comparing a Tensor gives a plain array",
+    r"leaky_relu\[0\]: x  →  g": "asked for its type only, which is that of all",
     r"pad\[0\]: .*(True  →  False|strict=True.*)": "the forward pass has already refused widths of another length",
     r"norm\[0\]: y \+ \(y == 0\)  →  y - \(y == 0\)": "at the zero vector any finite divisor does: x̄ = 0 / ±1",
     r"logsumexp\[0\]: 0\.0  →  1\.0": "only for y = −inf, where e^(−inf − 1) = e^(−inf − 0) = 0",
     r"_lower: .*  →  x - .*": "only where p = 0, which multiplies it: 0 · (±1)⁻¹",
     r"_lower: 1\.0  →  2\.0": "only for p = 0, which multiplies it",
     r"_chosen: like  →  (first|second)": "a mask adds to a float array as 0 and 1, whether converted before or not",
-    r"_slopes: x  →  slope": "only xp(x), which is NumPy for both here; it differs on CuPy, where the tests run too",
-    r"_inverse: tuple.*": "NumPy takes the axes as a list, too",
+    r"transpose\[0\]: (tuple.*|x  →  [gy])": "NumPy takes the axes as a list, too; and all have as many axes",
     r"count: 1  →  2": "only for an empty reduction, whose gradient has no elements",
     r"_ties: (x  →  y|data_of\(y\)  →  y)": "x and y have one type, and comparing a Tensor gives a plain array",
     r"_piece: g  →  y": "ȳ has as many axes as y",

@@ -132,7 +132,7 @@ def wrap(a):
         x = _wrappers.get(id(a))
         if x is None or x._host is not a:
             x = object.__new__(ndarray)
-            x._host = a
+            x._host, x.base = a, wrap(a.base)
             _wrappers[id(a)] = x
         return x
     return type(a)(map(wrap, a)) if isinstance(a, (tuple, list)) else a
@@ -180,7 +180,7 @@ SYNCHRONISING = {"nonzero", "argwhere", "flatnonzero", "unique", "tolist", "item
 class ndarray:
     """cupy.ndarray."""
 
-    __slots__ = ("_host", "__weakref__")
+    __slots__ = ("_host", "base", "__weakref__")        # base: the array whose memory this one is a view of
     __array_priority__ = 100
 
     def __init__(self, *args, **kwargs):
@@ -196,13 +196,6 @@ class ndarray:
     T = property(lambda self: wrap(self._host.T))
     flags = property(lambda self: types.SimpleNamespace(          # no `writeable`: CuPy has none
         c_contiguous=self._host.flags.c_contiguous, f_contiguous=self._host.flags.f_contiguous, owndata=self._host.flags.owndata))
-
-    @property
-    def base(self):
-        """The array whose memory this one is a view of: the same object every time."""
-        if self._host.base is None:
-            return None
-        return wrap(self._host.base)
 
     data = property(lambda self: "device memory")
 

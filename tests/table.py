@@ -436,7 +436,7 @@ def _two(v):
 
 
 def trilinear(x, w, g, stride=1, padding=0, dilation=1):
-    """∂T/∂g, ∂T/∂x and ∂T/∂w of T = Σ g x w, by the formula at the head of conv.py, one product at a time."""
+    """∂T/∂f, ∂T/∂x and ∂T/∂w of T = Σ f x w, by the formula at the head of conv.py, one product at a time."""
     (sh, sw), (ph, pw), (dh, dw) = _two(stride), _two(padding), _two(dilation)
     (n_, h_, w_, c_), (kh, kw, _, o_) = x.shape, w.shape
     ho, wo = (h_ + 2 * ph - dh * (kh - 1) - 1) // sh + 1, (w_ + 2 * pw - dw * (kw - 1) - 1) // sw + 1

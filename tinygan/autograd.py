@@ -66,7 +66,8 @@ def grad(y, wrt, cotangent=None, create_graph=False, zeros=False):
     found = _walk(y, _cotangent(y, cotangent), targets, create_graph)
     for t in targets:
         if t.number not in found:
-            if not zeros or _was_used(y, t):            # changed since: an error even with zeros
+            used = any(a is t for a in ancestors(y))    # so changed since: an error even with zeros
+            if used or not zeros:
                 raise ValueError(_why_unreached(y, t))
             found[t.number] = xp(t._data).zeros_like(t._data)
     results = [found[t.number] for t in targets]
@@ -88,7 +89,7 @@ def _walk(y, g, targets, create_graph):
             found[t.number] = g
         if not needed:
             continue
-        shares = _recorded_shares(t, g, needed) if create_graph else _plain_shares(t, g, needed)
+        shares = _shares(t, g, needed, create_graph)
         for (_, p), share in zip(needed, shares, strict=True):
             if share.shape != p.shape:
                 share = unbroadcast(share, shape=p.shape)
@@ -144,38 +145,31 @@ def _tape(y, targets):
     return between
 
 
-def _recorded_shares(t, g, needed):
-    """The shares of t's parents as Tensors: the rules read Tensors, and record."""
-    return [t.op.rule(i)(g, t, *t.args, **t.kwargs) for i, _ in needed]
-
-
-def _plain_shares(t, g, needed):
-    """The shares of t's parents as arrays: by a shortcut if there is one, else by the rules."""
-    raw = [a._data if isinstance(a, Tensor) else a for a in t.args]
-    if t.op.shortcuts:
-        vjp = t.op.faster("vjp", (g,))
+def _shares(t, g, needed, record):
+    """The shares of the parents of t that are needed: Tensors to record, else arrays."""
+    y, args = t, t.args
+    if not record:
+        y, args = t._data, [a._data if isinstance(a, Tensor) else a for a in t.args]
+        vjp = t.op.faster("vjp", (g,)) if t.op.shortcuts else None
         if vjp is not None:
-            wanted = [False] * len(raw)
-            for i, _ in needed:
-                wanted[i] = True
-            shares = vjp(g, t._data, t.saved, wanted, *raw, **t.kwargs)
+            places = {i for i, _ in needed}
+            wanted = [i in places for i in range(len(args))]
+            shares = vjp(g, y, t.saved, wanted, *args, **t.kwargs)
             if shares is not None:
                 return [shares[i] for i, _ in needed]
-    return [t.op.rule(i)(g, t._data, *raw, **t.kwargs) for i, _ in needed]
+    return [t.op.rule(i)(g, y, *args, **t.kwargs) for i, _ in needed]
 
 
 def _owned(arrays, cotangent):
     """The arrays, copied where they are read-only or two names would share one memory."""
-    kept = [_memory(data_of(cotangent))]                # alive, so that no other gets its id
-    taken, owned = {id(kept[0])}, []
+    taken, owned = {id(_memory(data_of(cotangent)))}, []
     for g in arrays:
         if isinstance(g, np.generic):               # a sum over everything is a NumPy number
             g = np.asarray(g)
         writable = getattr(g.flags, "writeable", True) and 0 not in g.strides
         if not writable or id(_memory(g)) in taken:
             g = g.copy()
-        kept.append(_memory(g))
-        taken.add(id(kept[-1]))
+        taken.add(id(_memory(g)))
         owned.append(g)
     return owned
 
@@ -219,11 +213,6 @@ def ancestors(y):
             seen[id(t)] = t
             todo.extend(a for a in (t.args if t.op else ()) if isinstance(a, Tensor))
     return seen.values()
-
-
-def _was_used(y, t):
-    """Whether y was computed from t, possibly before t was changed."""
-    return any(a is t for a in ancestors(y))
 
 
 def _why_unreached(y, t):

@@ -15,6 +15,7 @@ from .autograd import data_of, grad, no_grad
 from .backend import device_of, to_device, to_host
 from .losses import cross_entropy
 from .nn import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
+from .ops import softmax
 from .optim import Adam
 from .randomness import Randomness
 
@@ -87,7 +88,7 @@ def read(module, images, batch_size=500):
     Features (N, F) are what its last layer gets, probabilities (N, K) the softmax of its logits.
     """
     seen = _outputs(module[:-1], images, batch_size, module)
-    probabilities = _softmax(_outputs(module[-1], seen, batch_size, module))
+    probabilities = softmax(_outputs(module[-1], seen, batch_size, module))
     return seen.reshape(len(seen), -1), probabilities
 
 
@@ -101,7 +102,7 @@ def classify(module, images, batch_size=500):
 
     The confidence is the largest probability, float64 in [1/K, 1].
     """
-    p = _softmax(_outputs(module, images, batch_size, module))                      # (N, K)
+    p = softmax(_outputs(module, images, batch_size, module))                      # (N, K)
     return p.argmax(axis=1), p.max(axis=1)
 
 
@@ -114,11 +115,6 @@ def _outputs(layers, inputs, batch_size, module):
         parts = [layers(to_device(np.asarray(inputs[i:i + batch_size]), device))
                  for i in range(0, len(inputs), batch_size)]
     return np.concatenate([np.asarray(to_host(data_of(y)), np.float64) for y in parts])
-
-
-def _softmax(logits):
-    e = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
 
 
 class Shares(NamedTuple):

@@ -103,8 +103,7 @@ def train_options(t):
 def sample_options(s):
     """The options of `tinygan sample`."""
     s.add_argument("run", type=path, metavar="RUN", help="a run folder")
-    s.add_argument("--n", type=int, default=64, metavar="N",
-                   help="number of samples (default: 64)")
+    s.add_argument("--n", type=int, default=64, metavar="N", help="number of samples (default: 64)")
     s.add_argument("--out", type=path, default="grid.png", metavar="FILE",
                    help="the picture, .png (default: grid.png)")
     s.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")

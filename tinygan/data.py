@@ -30,8 +30,7 @@ from .randomness import Randomness
 __all__ = ["CHOICES", "Dataset", "DownloadError", "Mixture", "array_file", "as_dataset", "digits",
            "fashion_mnist", "folder", "grid", "load", "mnist", "parse_idx", "ring", "swissroll"]
 
-CHOICES = ("digits, mnist, ring, grid, swissroll, folder:PATH, fashion-mnist, "
-           "FILE.npy or FILE.npz")
+CHOICES = "digits, mnist, ring, grid, swissroll, folder:PATH, fashion-mnist, FILE.npy or FILE.npz"
 RATIO, FREE = 100, 2 ** 26          # a .npz file may unpack to 64 MB, or to 100 times its size
 
 
@@ -157,10 +156,8 @@ def load(spec, *, size=64, grey=False, background="white", n=50_000, seed=0, spl
         return Dataset(spec, mixture.sample(n, rng), mixture=mixture)
     if spec == "digits":
         return digits()
-    if spec == "mnist":
-        return mnist(split)
-    if spec == "fashion-mnist":
-        return fashion_mnist(split)
+    if spec in ("mnist", "fashion-mnist"):
+        return mnist(split) if spec == "mnist" else fashion_mnist(split)
     if spec.startswith("folder:"):
         return folder(spec.removeprefix("folder:"), size, grey, background)
     if spec.lower().endswith((".npy", ".npz")):

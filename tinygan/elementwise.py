@@ -20,14 +20,12 @@ from .tape import data_of, op
 
 # ----------------------------------------------------------------------------------- arithmetic
 
-
 @op
 def add(a, b):
     """y = a + b          ā = ȳ          b̄ = ȳ"""
     return a + b
 add.vjps(lambda g, y, a, b: g,
          lambda g, y, a, b: g)
-
 
 @op
 def sub(a, b):
@@ -36,14 +34,12 @@ def sub(a, b):
 sub.vjps(lambda g, y, a, b: g,
          lambda g, y, a, b: -g)
 
-
 @op
 def mul(a, b):
     """y = a b            ā = ȳ b        b̄ = ȳ a"""
     return a * b
 mul.vjps(lambda g, y, a, b: g * b,
          lambda g, y, a, b: g * a)
-
 
 @op
 def div(a, b):
@@ -52,13 +48,11 @@ def div(a, b):
 div.vjps(lambda g, y, a, b: g / b,
          lambda g, y, a, b: -g * y / b)
 
-
 @op
 def neg(x):
     """y = −x             x̄ = −ȳ"""
     return -x
 neg.vjps(lambda g, y, x: -g)
-
 
 @op
 def pow(x, p):
@@ -71,13 +65,11 @@ def pow(x, p):
 pow.vjps(lambda g, y, x, p: g * p * _lower(x, p),
          lambda g, y, x, p: g * y * _log(x))
 
-
 def _lower(x, p):
     """xᵖ⁻¹, where 0⁻¹ counts as 1 if p = 0: it is about to be multiplied by p."""
     if not hasattr(p, "dtype"):                     # a plain number
         return x ** (p - 1) if p else 1.0
     return (x + ((x == 0) & (p == 0))) ** (p - 1)
-
 
 def _log(x):
     """log x, where log 0 counts as 0: it is about to be multiplied by 0ᵖ."""
@@ -85,13 +77,11 @@ def _log(x):
         return math.log(x) if x > 0 else 0.0 if x == 0 else math.nan
     return log(x + (x == 0))
 
-
 @op
 def exp(x):
     """y = eˣ             x̄ = ȳ y"""
     return xp(x).exp(x)
 exp.vjps(lambda g, y, x: g * y)
-
 
 @op
 def log(x):
@@ -99,13 +89,11 @@ def log(x):
     return xp(x).log(x)
 log.vjps(lambda g, y, x: g / x)
 
-
 @op
 def log1p(x):
     """y = log(1 + x)     x̄ = ȳ / (1 + x)"""
     return xp(x).log1p(x)
 log1p.vjps(lambda g, y, x: g / (1 + x))
-
 
 @op
 def sqrt(x):
@@ -113,13 +101,11 @@ def sqrt(x):
     return xp(x).sqrt(x)
 sqrt.vjps(lambda g, y, x: g / (2 * y))
 
-
 @op
 def sin(x):
     """y = sin x          x̄ = ȳ cos x"""
     return xp(x).sin(x)
 sin.vjps(lambda g, y, x: g * cos(x))
-
 
 @op
 def cos(x):
@@ -127,24 +113,20 @@ def cos(x):
     return xp(x).cos(x)
 cos.vjps(lambda g, y, x: -g * sin(x))
 
-
 @op
 def abs(x):
     """y = |x|            x̄ = ȳ sign x   (0 at 0)"""
     return xp(x).abs(x)
 abs.vjps(lambda g, y, x: g * sign(x))
 
-
 def sign(x):
     """−1, 0 or 1, as a plain array: locally constant, so it records nothing."""
     x = data_of(x)
     return xp(x).sign(x)
 
-
 def _chosen(first, second, like):
     """Which argument of `maximum` or `minimum` was chosen: 1 for it, 0 against, ½ for a tie."""
     return first.astype(like.dtype) + (~(first | second)).astype(like.dtype) * 0.5
-
 
 @op
 def maximum(a, b):
@@ -153,14 +135,12 @@ def maximum(a, b):
 maximum.vjps(lambda g, y, a, b: g * _chosen(a > b, a < b, y),
              lambda g, y, a, b: g * _chosen(a < b, a > b, y))
 
-
 @op
 def minimum(a, b):
     """y = min(a, b)      ā = ȳ [a < b]  b̄ = ȳ [b < a]      a tie gives half to each"""
     return xp(a, b).minimum(a, b)
 minimum.vjps(lambda g, y, a, b: g * _chosen(a < b, a > b, y),
              lambda g, y, a, b: g * _chosen(a > b, a < b, y))
-
 
 @op
 def where(condition, a, b):
@@ -175,7 +155,6 @@ where.vjps(None,
            lambda g, y, condition, a, b: where(condition, g, 0.0),
            lambda g, y, condition, a, b: where(condition, 0.0, g))
 
-
 @op
 def clip(x, *, low=None, high=None):
     """y = min(max(x, low), high) with low ≤ high, None for no bound      x̄ = ȳ [y = x]
@@ -188,9 +167,7 @@ def clip(x, *, low=None, high=None):
     return xp(x).clip(x, low, high)
 clip.vjps(lambda g, y, x, low, high: g * (y == x))
 
-
 # ---------------------------------------------------------------------------------- activations
-
 
 @op
 def tanh(x):
@@ -198,13 +175,11 @@ def tanh(x):
     return xp(x).tanh(x)
 tanh.vjps(lambda g, y, x: g * (1 - y * y))
 
-
 @op
 def softplus(x):
     """y = log(1 + eˣ)    x̄ = ȳ σ(x)     (by logaddexp: exact for any x, no threshold)"""
     return xp(x).logaddexp(x, 0)
 softplus.vjps(lambda g, y, x: g * sigmoid(x))
-
 
 @op
 def sigmoid(x):
@@ -212,25 +187,17 @@ def sigmoid(x):
     return xp(x).exp(-xp(x).logaddexp(-x, 0))
 sigmoid.vjps(lambda g, y, x: g * y * (1 - y))
 
-
 @op
 def relu(x):
     """y = max(x, 0)      x̄ = ȳ [x > 0]  (0 at 0)"""
     return xp(x).maximum(x, 0)
 relu.vjps(lambda g, y, x: g * (y > 0))
 
-
 @op
 def leaky_relu(x, *, slope=0.2):
     """y = x if x > 0 else slope · x      x̄ = ȳ if x > 0 else slope · ȳ      (slope at 0)"""
     return xp(x).where(x > 0, x, slope * x)
-leaky_relu.vjps(lambda g, y, x, slope: g * _slopes(data_of(x), slope))
-
-
-def _slopes(x, slope):
-    """1 where x > 0, else `slope`: a constant array in x's type."""
-    return (x > 0).astype(x.dtype) * (1 - slope) + slope
-
+leaky_relu.vjps(lambda g, y, x, slope: g * ((x > 0).astype(x.dtype) * (1 - slope) + slope))
 
 @op
 def elu(x, *, alpha=1.0):
@@ -240,7 +207,6 @@ def elu(x, *, alpha=1.0):
     """
     return xp(x).where(x > 0, x, alpha * xp(x).expm1(xp(x).minimum(x, 0)))
 elu.vjps(lambda g, y, x, alpha: where(x > 0, g, g * (y + alpha)))
-
 
 def gelu(x):
     """½ x (1 + tanh(√(2/π) (x + 0.044715 x³))), about x Φ(x) (Hendrycks & Gimpel 2016, sec. 2)."""

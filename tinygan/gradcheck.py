@@ -221,8 +221,9 @@ def _check_orders(values, leaves, names, order, jacobian, how):
         for t in diagnosis.distinct(diagnosis.made(s.f(True)), seen):
             diagnosis.try_alone(t, how.random(t).astype(t.dtype), record=n < order)
         for i, gradient in enumerate(s.gradient()):
-            axes = _axes(gradient) if jacobian and n == 1 else []
-            for h in [how.random(gradient), *axes]:
+            axes = np.eye(gradient.size) if jacobian and n == 1 else []     # one entry changes
+            along = [to_device(a.reshape(gradient.shape), device_of(gradient)) for a in axes]
+            for h in [how.random(gradient), *along]:
                 expected, got, error = s.compare(s.variables[i], gradient, h)
                 if not error <= how.tolerance:
                     look = diagnosis.look(s, i, gradient, h, expected, got)
@@ -244,12 +245,6 @@ def _check_readings(s):
                                 "recorded and the plain gradient): a shortcut, or a rule that asks "
                                 "for types", float(b.sum()), float(a.sum()), error)
         s.how.add(name, "1, both readings", error)
-
-
-def _axes(like):
-    """The directions along which a single entry changes."""
-    return [to_device(np.eye(1, like.size, j).reshape(like.shape), device_of(like))
-            for j in range(like.size)]
 
 
 def _tensors(a):

@@ -8,76 +8,14 @@ The derivative table itself stands in four files, in the order in which they are
 elementwise.py, shapes.py, reductions.py, products.py.
 """
 
+# ruff: noqa: F401, F403, F405  (whatever the four files have is to be had here)
 import numpy as np
 
-from .elementwise import (
-    abs,
-    add,
-    clip,
-    cos,
-    div,
-    elu,
-    exp,
-    gelu,
-    leaky_relu,
-    log,
-    log1p,
-    maximum,
-    minimum,
-    mul,
-    neg,
-    pow,
-    relu,
-    sigmoid,
-    sign,
-    sin,
-    softplus,
-    sqrt,
-    sub,
-    tanh,
-    where,
-)
-from .products import contract, dot, einsum, linear, matmul
-from .reductions import (
-    log_softmax,
-    logsumexp,
-    max,
-    mean,
-    min,
-    norm,
-    normalize,
-    softmax,
-    standardize,
-    sum,
-    var,
-)
-from .shapes import (
-    add_at,
-    astype,
-    broadcast_to,
-    concatenate,
-    cumsum,
-    embedding,
-    flip,
-    getitem,
-    pad,
-    reshape,
-    squeeze,
-    stack,
-    swap,
-    swapaxes,
-    transpose,
-)
+from .elementwise import *
+from .products import *
+from .reductions import *
+from .shapes import *
 from .tape import Tensor, data_of, unbroadcast
-
-__all__ = [
-    "abs", "add", "add_at", "astype", "broadcast_to", "clip", "concatenate", "contract", "cos",
-    "cumsum", "div", "dot", "einsum", "elu", "embedding", "exp", "flip", "gelu", "getitem",
-    "leaky_relu", "linear", "log", "log1p", "log_softmax", "logsumexp", "matmul", "max", "maximum",
-    "mean", "min", "minimum", "mul", "neg", "norm", "normalize", "pad", "pow", "relu", "reshape",
-    "sigmoid", "sign", "sin", "softmax", "softplus", "sqrt", "squeeze", "stack", "standardize",
-    "sub", "sum", "swap", "swapaxes", "tanh", "transpose", "unbroadcast", "var", "where",
-]
 
 # --------------------------------------------------------------------------- operators and methods
 
@@ -85,6 +23,10 @@ __all__ = [
 def _args(args):
     """Accept x.reshape(2, 3) as well as x.reshape((2, 3))."""
     return args[0] if len(args) == 1 else args or None
+
+
+def _as_method(op):
+    return lambda x, *args, **kwargs: op(x, *args, **kwargs)
 
 
 for _name, _method in {
@@ -99,20 +41,15 @@ for _name, _method in {
     "__lt__": lambda a, b: a.data < data_of(b), "__le__": lambda a, b: a.data <= data_of(b),
     "__gt__": lambda a, b: a.data > data_of(b), "__ge__": lambda a, b: a.data >= data_of(b),
     "__eq__": lambda a, b: a.data == data_of(b), "__ne__": lambda a, b: a.data != data_of(b),
-    "__hash__": object.__hash__,
-    "sum": lambda x, axis=None, keepdims=False: sum(x, axis=axis, keepdims=keepdims),
-    "mean": lambda x, axis=None, keepdims=False: mean(x, axis=axis, keepdims=keepdims),
-    "var": lambda x, axis=None, keepdims=False: var(x, axis=axis, keepdims=keepdims),
-    "max": lambda x, axis=None, keepdims=False: max(x, axis=axis, keepdims=keepdims),
-    "min": lambda x, axis=None, keepdims=False: min(x, axis=axis, keepdims=keepdims),
+    "__hash__": object.__hash__, "__bool__": lambda a: bool(a.data),
+    "__len__": lambda a: len(a.data), "__float__": lambda a: float(a.item()),
+    "item": lambda a: a.data.item(),
+    **{op.name: _as_method(op) for op in (sum, mean, var, max, min, cumsum, clip, astype)},
     "reshape": lambda x, *shape: reshape(x, shape=_args(shape)),
     "transpose": lambda x, *axes: transpose(x, axes=_args(axes)),
     "T": property(lambda x: transpose(x)),
     "ravel": lambda x: reshape(x, shape=-1), "flatten": lambda x: reshape(x, shape=-1),
     "squeeze": squeeze, "swapaxes": swapaxes, "dot": dot,
-    "clip": lambda x, low=None, high=None: clip(x, low=low, high=high),
-    "cumsum": lambda x, axis=None: cumsum(x, axis=axis),
-    "astype": lambda x, dtype: astype(x, dtype=dtype),
 }.items():
     setattr(Tensor, _name, _method)
 
@@ -120,38 +57,34 @@ for _name, _method in {
 # NumPy offers every call of its functions to the arguments' types first: ufuncs such as np.exp by
 # `__array_ufunc__`, the others by `__array_function__`.
 
-CONSTANT = {np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal, np.sign,
-            np.isfinite, np.isnan, np.isinf, np.floor, np.ceil, np.rint}    # locally: plain arrays
-BY_NUMPY = {
-    np.add: add, np.subtract: sub, np.multiply: mul, np.divide: div, np.negative: neg,
-    np.power: pow, np.absolute: abs, np.square: lambda x: x * x, np.matmul: dot, np.dot: dot,
-    np.linalg.norm: lambda x, ord=None, axis=None, keepdims=False: _euclidean(
-        x, ord, axis, keepdims),
-    np.clip: lambda a, a_min=None, a_max=None, min=None, max=None: clip(
-        a, low=min if a_min is None else a_min, high=max if a_max is None else a_max),
-    np.pad: lambda array, pad_width, mode="constant", constant_values=0.0: _constant_pad(
-        array, pad_width, mode, constant_values),
-    np.transpose: lambda a, axes=None: transpose(a, axes=axes),
-    np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim, np.size: lambda a: a.size,
-    np.swapaxes: lambda a, axis1, axis2: swapaxes(a, axis1, axis2),
-    np.ravel: lambda a: a.ravel(),
-    **{getattr(np, name): globals()[name] for name in (
-        "exp", "log", "log1p", "sqrt", "sin", "cos", "tanh", "maximum", "minimum", "where", "sum",
-        "mean", "var", "max", "min", "cumsum", "reshape", "broadcast_to", "concatenate", "stack",
-        "flip", "squeeze", "einsum")},
-}
 
-
-def _euclidean(x, ord, axis, keepdims):
+def _euclidean(x, ord=None, axis=None, keepdims=False):
     if ord not in (None, 2, "fro") or (ord == 2 and axis is None and x.ndim > 1):
         raise TypeError(f"np.linalg.norm: only the Euclidean norm has an op, got ord={ord!r}")
     return norm(x, axis=axis, keepdims=keepdims)
 
 
-def _constant_pad(x, widths, mode, value):
+def _constant_pad(array, pad_width, mode="constant", constant_values=0.0):
     if mode != "constant":
         raise TypeError(f"np.pad: only mode='constant' has an op (ops.pad), got {mode!r}")
-    return pad(x, widths=widths, value=value)
+    return pad(array, widths=pad_width, value=constant_values)
+
+
+CONSTANT = {np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal, np.sign,
+            np.isfinite, np.isnan, np.isinf, np.floor, np.ceil, np.rint}    # locally: plain arrays
+BY_NUMPY = {
+    np.add: add, np.subtract: sub, np.multiply: mul, np.divide: div, np.negative: neg,
+    np.power: pow, np.absolute: abs, np.square: lambda x: x * x, np.matmul: dot, np.dot: dot,
+    np.linalg.norm: _euclidean, np.pad: _constant_pad, np.ravel: lambda a: a.ravel(),
+    np.clip: lambda a, a_min=None, a_max=None, min=None, max=None: clip(
+        a, low=min if a_min is None else a_min, high=max if a_max is None else a_max),
+    np.swapaxes: lambda a, axis1, axis2: swapaxes(a, axis1, axis2),
+    np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim, np.size: lambda a: a.size,
+    **{getattr(np, name): globals()[name] for name in (
+        "exp", "log", "log1p", "sqrt", "sin", "cos", "tanh", "maximum", "minimum", "where", "sum",
+        "mean", "var", "max", "min", "cumsum", "reshape", "broadcast_to", "concatenate", "stack",
+        "flip", "squeeze", "einsum", "transpose")},
+}
 
 
 def _by_numpy(function, args, kwargs):
@@ -160,17 +93,13 @@ def _by_numpy(function, args, kwargs):
         return function(*map(data_of, args), **kwargs)
     own, name = BY_NUMPY.get(function), function.__name__
     if own is None:
-        hint = f"use ops.{name}" if name in __all__ else "no op has this name; combine ops"
+        hint = f"use ops.{name}" if name in globals() else "no op has this name; combine ops"
         raise TypeError(f"np.{name} does not record on the tape: {hint}, or take .data if no "
                         "gradient is wanted")
     try:
         return own(*args, **kwargs)
     except TypeError as e:
         raise TypeError(f"np.{name} of a Tensor: {e}") from e
-
-
-def _array_function(self, function, types, args, kwargs):
-    return _by_numpy(function, args, kwargs)
 
 
 class _ArrayUfunc:
@@ -194,5 +123,6 @@ class _ArrayUfunc:
         return _by_numpy(ufunc, args, kwargs)
 
 
-Tensor.__array_function__ = _array_function
+Tensor.__array_function__ = lambda self, function, types, args, kwargs: _by_numpy(
+    function, args, kwargs)
 Tensor.__array_ufunc__ = _ArrayUfunc()

@@ -11,10 +11,11 @@ from .tape import data_of, op
 from .windows import fold, output_size, pair, unfold
 
 
-def _bordered(x, padding, value):
-    """x (N, H, W, C) with a border of one value."""
+def _windows(x, kernel, stride, padding, border):
+    """The windows of x (N, H, W, C) with a border of one value → (N, Ho, Wo, kh, kw, C)."""
     ph, pw = padding
-    return pad(x, widths=((0, 0), (ph, ph), (pw, pw), (0, 0)), value=value)
+    x = pad(x, widths=((0, 0), (ph, ph), (pw, pw), (0, 0)), value=border)
+    return unfold(x, kernel=kernel, stride=stride)
 
 
 def pooled_size(x, kernel, stride, padding):
@@ -33,16 +34,14 @@ def max_pool(x, *, kernel, stride, padding=(0, 0)):
     wins. All settings are pairs.
     """
     pooled_size(x.shape, kernel, stride, padding)
-    windows = unfold(_bordered(x, padding, -math.inf), kernel=kernel, stride=stride)
-    return windows.max(axis=(3, 4))
+    return _windows(x, kernel, stride, padding, -math.inf).max(axis=(3, 4))
 
 
 def _max_pool_rule(g, y, x, kernel, stride, padding):
-    n, ho, wo, c = y.shape
-    windows = unfold(_bordered(data_of(x), padding, math.nan), kernel=kernel, stride=stride)
+    windows = _windows(data_of(x), kernel, stride, padding, math.nan)
     h = _ties(windows, data_of(y), (3, 4), False)           # the padding, NaN, equals no maximum
-    return fold(g.reshape((n, ho, wo, 1, 1, c)) * h, size=x.shape[1:3], stride=stride,
-                padding=padding)
+    g = g.reshape((*y.shape[:3], 1, 1, y.shape[3]))
+    return fold(g * h, size=x.shape[1:3], stride=stride, padding=padding)
 max_pool.vjps(_max_pool_rule)
 
 

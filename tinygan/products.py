@@ -20,7 +20,6 @@ def matmul(a, b):
 matmul.vjps(lambda g, y, a, b: g @ swap(b),
             lambda g, y, a, b: swap(a) @ g)
 
-
 @op
 def linear(x, w, b):
     """y = x w + b, x (N, K), w (K, M), b (M,)      x̄ = ȳ wᵀ      w̄ = xᵀ ȳ      b̄ = ȳ
@@ -36,14 +35,12 @@ linear.vjps(lambda g, y, x, w, b: g @ swap(w),
             lambda g, y, x, w, b: swap(x) @ g,
             lambda g, y, x, w, b: g)
 
-
 def dot(a, b):
     """a @ b as NumPy means it: a vector stands for a row on the left, for a column on the right."""
     y = matmul(a[None, :] if a.ndim == 1 else a, b[:, None] if b.ndim == 1 else b)
     if a.ndim == 1:
         y = y[..., 0, :]
     return y[..., 0] if b.ndim == 1 else y
-
 
 @op
 def contract(*xs, formula):
@@ -54,21 +51,17 @@ def contract(*xs, formula):
     """
     return xp(*xs).einsum(formula, *xs)
 
-
 def _contract_rule(k, g, y, *xs, formula):
     terms, result = formula.split("->")
     terms = terms.split(",")
-    others = [t for i, t in enumerate(terms) if i != k]
-    known = "".join([result, *others])
-    kept = "".join(i for i in terms[k] if i in known)
-    share = einsum(",".join([result, *others]) + "->" + kept, g,
-                   *(x for i, x in enumerate(xs) if i != k))
+    own, terms[k] = terms[k], result
+    kept = [i for i in own if any(i in term for term in terms)]
+    share = einsum(f"{','.join(terms)}->{''.join(kept)}", *xs[:k], g, *xs[k + 1:])
     sizes = iter(share.shape)
-    share = share.reshape(tuple(next(sizes) if i in known else 1 for i in terms[k]))
+    share = share.reshape(tuple(next(sizes) if i in kept else 1 for i in own))
     # An operand of size 1 along an index was broadcast, and the engine sums over it.
     return broadcast_to(share, shape=np.broadcast_shapes(share.shape, xs[k].shape))
 contract.vjps(each=_contract_rule)
-
 
 def einsum(formula, *xs):
     """Einstein summation, e.g. einsum('bij,bjk->bik', a, b): NumPy's spelling, explicit result."""

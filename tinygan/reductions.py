@@ -21,7 +21,6 @@ def _restore(g, x, axis, keepdims):
     axes = axes_of(x, axis)
     return g.reshape(tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
 
-
 @op
 def sum(x, *, axis=None, keepdims=False):
     """y = Σ x            x̄ = ȳ, repeated"""
@@ -29,14 +28,12 @@ def sum(x, *, axis=None, keepdims=False):
 sum.vjps(lambda g, y, x, axis, keepdims:
          broadcast_to(_restore(g, x, axis, keepdims), shape=x.shape))
 
-
 @op
 def mean(x, *, axis=None, keepdims=False):
     """y = Σ x / n        x̄ = ȳ / n, repeated"""
     return x.mean(axis=axis, keepdims=keepdims)
 mean.vjps(lambda g, y, x, axis, keepdims:
           broadcast_to(_restore(g * (1 / count(x, axis)), x, axis, keepdims), shape=x.shape))
-
 
 def deviation(x, axis):
     """(x − μ, μ) with μ the mean over `axis`, which is kept.
@@ -52,7 +49,6 @@ def deviation(x, axis):
         d, mu = d - rest, mu + rest
     return d, mu
 
-
 @op
 def var(x, *, axis=None, keepdims=False):
     """y = Σ (x − μ)² / n with μ the mean      x̄ = ȳ 2 (x − μ) / n"""
@@ -62,12 +58,10 @@ var.vjps(lambda g, y, x, axis, keepdims:
          _restore(g * (2 / count(x, axis)), x, axis, keepdims)
          * (x - mean(x, axis=axis, keepdims=True)))
 
-
 def _ties(x, y, axis, keepdims):
     """Where x attains the extreme y: 1 divided by the number of places that tie."""
     hit = (x == _restore(data_of(y), x, axis, keepdims)).astype(x.dtype)
     return hit / hit.sum(axis=axis, keepdims=True)
-
 
 @op
 def max(x, *, axis=None, keepdims=False):
@@ -76,7 +70,6 @@ def max(x, *, axis=None, keepdims=False):
 max.vjps(lambda g, y, x, axis, keepdims:
          _restore(g, x, axis, keepdims) * _ties(x, y, axis, keepdims))
 
-
 @op
 def min(x, *, axis=None, keepdims=False):
     """y = minⱼ xⱼ        x̄ⱼ = ȳ where xⱼ = y, shared equally between ties"""
@@ -84,11 +77,9 @@ def min(x, *, axis=None, keepdims=False):
 min.vjps(lambda g, y, x, axis, keepdims:
          _restore(g, x, axis, keepdims) * _ties(x, y, axis, keepdims))
 
-
 def _largest(x, axis):
     """The maximum over `axis`, which is kept; 0 where there is nothing to compare."""
     return x.max(axis=axis, keepdims=True) if x.size else x.sum(axis=axis, keepdims=True)
-
 
 @op
 def norm(x, *, axis=None, keepdims=False):
@@ -104,7 +95,6 @@ def norm(x, *, axis=None, keepdims=False):
 norm.vjps(lambda g, y, x, axis, keepdims:
           _restore(g, x, axis, keepdims) * (x / _restore(y + (y == 0), x, axis, keepdims)))
 
-
 @op
 def logsumexp(x, *, axis=None, keepdims=False):
     """y = log Σ eˣ       x̄ = ȳ eˣ⁻ʸ     (all −inf, or nothing at all, gives −inf with gradient 0)
@@ -119,14 +109,12 @@ def logsumexp(x, *, axis=None, keepdims=False):
 logsumexp.vjps(lambda g, y, x, axis, keepdims: _restore(g, x, axis, keepdims) *
                exp(x - _restore(where(y > -math.inf, y, 0.0), x, axis, keepdims)))
 
-
 @op
 def softmax(x, *, axis=-1):
     """y = eˣ / Σ eˣ      x̄ = y (ȳ − Σ ȳ y)"""
     e = xp(x).exp(x - _largest(x, axis))
     return e / e.sum(axis=axis, keepdims=True)
 softmax.vjps(lambda g, y, x, axis: y * (g - sum(g * y, axis=axis, keepdims=True)))
-
 
 @op
 def log_softmax(x, *, axis=-1):
@@ -136,9 +124,7 @@ def log_softmax(x, *, axis=-1):
         return d - xp(x).log(xp(x).exp(d).sum(axis=axis, keepdims=True))
 log_softmax.vjps(lambda g, y, x, axis: g - exp(y) * sum(g, axis=axis, keepdims=True))
 
-
 # -------------------------------------------------------------------------------- normalisation
-
 
 @op
 def normalize(x, scale, shift, *, axis, eps=1e-5, statistics=None):
@@ -156,20 +142,16 @@ def normalize(x, scale, shift, *, axis, eps=1e-5, statistics=None):
         statistics[:] = mu, variance
     return d * (variance + eps) ** -0.5 * scale + shift
 
-
-def _standardize_rule(g, x, axis, eps):
+def _standardize_rule(g, x, axis, eps, statistics=None):
     if not x.size:
         return g                                        # nothing has no mean
     xhat = standardize(x, axis=axis, eps=eps)
     r = (var(x, axis=axis, keepdims=True) + eps) ** -0.5
     return r * (g - mean(g, axis=axis, keepdims=True)
                 - xhat * mean(g * xhat, axis=axis, keepdims=True))
-normalize.vjps(lambda g, y, x, scale, shift, axis, eps, statistics:
-               _standardize_rule(g * scale, x, axis, eps),
-               lambda g, y, x, scale, shift, axis, eps, statistics:
-               g * standardize(x, axis=axis, eps=eps),
-               lambda g, y, x, scale, shift, axis, eps, statistics: g)
-
+normalize.vjps(lambda g, y, x, scale, shift, **how: _standardize_rule(g * scale, x, **how),
+               lambda g, y, x, scale, shift, axis, eps, **_: g * standardize(x, axis, eps),
+               lambda g, y, x, scale, shift, **_: g)
 
 def standardize(x, axis, eps=1e-5):
     """(x − μ) / √(σ² + ε): mean 0 and variance 1 over `axis`."""

@@ -5,7 +5,6 @@ rule adds, and where it adds, the rule copies. Several are each other's adjoint:
 `add_at`, `broadcast_to` and `unbroadcast`. See elementwise.py for how to read the table.
 """
 
-import builtins
 import math
 
 import numpy as np
@@ -20,18 +19,12 @@ def reshape(x, *, shape):
     return x.reshape(shape)
 reshape.vjps(lambda g, y, x, shape: g.reshape(x.shape))
 
-
 @op
 def transpose(x, *, axes=None):
     """Axes in another order (None: reversed)      x̄ = ȳ with the inverse order"""
     return x.transpose(axes)
-transpose.vjps(lambda g, y, x, axes: g.transpose(None if axes is None else _inverse(axes)))
-
-
-def _inverse(axes):
-    """The order of axes that undoes this one."""
-    return tuple(sorted(range(len(axes)), key=lambda i: axes[i] % len(axes)))
-
+transpose.vjps(lambda g, y, x, axes: g.transpose(
+    None if axes is None else tuple(sorted(range(x.ndim), key=lambda i: axes[i] % x.ndim))))
 
 @op
 def astype(x, *, dtype):
@@ -42,12 +35,6 @@ def astype(x, *, dtype):
     return x.astype(dtype)
 astype.vjps(lambda g, y, x, dtype: g)
 
-
-def swap(x):
-    """x with its last two axes exchanged: the transpose of a (batch of) matrices."""
-    return x.transpose((*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
-
-
 @op
 def broadcast_to(x, *, shape):
     """x repeated along new and size-1 axes      x̄ = unbroadcast(ȳ): summed over them"""
@@ -55,13 +42,11 @@ def broadcast_to(x, *, shape):
 broadcast_to.vjps(lambda g, y, x, shape: g)
 unbroadcast.vjps(lambda g, y, x, shape: broadcast_to(g, shape=x.shape))
 
-
 @op
 def getitem(x, *, key):
     """y = x[key]: slices, integers, None, ..., integer arrays, masks      x̄ = add_at(ȳ, key)"""
     return x[key]
 getitem.vjps(lambda g, y, x, key: add_at(g, key=key, shape=x.shape))
-
 
 @op
 def add_at(v, *, key, shape):
@@ -74,38 +59,30 @@ def add_at(v, *, key, shape):
     return y
 add_at.vjps(lambda g, y, v, key, shape: g[key])
 
-
 def may_repeat(key):
     """Whether an index may name one place several times: arrays may, slices never."""
     parts = key if isinstance(key, tuple) else (key,)
     return not all(k is None or k is Ellipsis or isinstance(k, (slice, int, np.integer))
                    for k in parts)
 
-
 @op
 def concatenate(*xs, axis=0):
     """The arrays one after the other along an axis (None: flattened)   x̄ₖ = the k-th piece of ȳ"""
     return xp(*xs).concatenate(xs, axis=axis)
 
-
 def _piece(k, g, y, *xs, axis):
     if axis is None:
-        start = builtins.sum(x.size for x in xs[:k])
+        start = sum(x.size for x in xs[:k])
         return g[start:start + xs[k].size].reshape(xs[k].shape)
-    start = builtins.sum(x.shape[axis] for x in xs[:k])
+    start = sum(x.shape[axis] for x in xs[:k])
     before = (slice(None),) * (axis % g.ndim)
     return g[(*before, slice(start, start + xs[k].shape[axis]))]
 concatenate.vjps(each=_piece)
 
-
 def stack(xs, axis=0):
     """Join arrays of one shape along a new axis."""
-    ndim = xs[0].ndim + 1
-    if not -ndim <= axis < ndim:
-        raise np.exceptions.AxisError(axis, ndim, "stack")
-    at = axis % ndim
+    at = np.lib.array_utils.normalize_axis_index(axis, xs[0].ndim + 1, "stack")
     return concatenate([x.reshape((*x.shape[:at], 1, *x.shape[at:])) for x in xs], axis=at)
-
 
 @op
 def pad(x, *, widths, value=0.0):
@@ -118,13 +95,11 @@ pad.vjps(lambda g, y, x, widths, value: g[tuple(
     slice(b, b + n) for (b, _), n in zip(np.broadcast_to(widths, (x.ndim, 2)).tolist(), x.shape,
                                          strict=True))])
 
-
 @op
 def flip(x, *, axis=None):
     """x with the order along an axis (or several, None: all) reversed      x̄ = ȳ reversed"""
     return xp(x).flip(x, axis)
 flip.vjps(lambda g, y, x, axis: flip(g, axis=axis))
-
 
 @op
 def cumsum(x, *, axis=None):
@@ -133,11 +108,9 @@ def cumsum(x, *, axis=None):
 cumsum.vjps(lambda g, y, x, axis:
             flip(cumsum(flip(g, axis=axis), axis=axis), axis=axis).reshape(x.shape))
 
-
 def squeeze(x, axis=None):
     """x without its size-1 axes, or without the given ones."""
     return x.reshape(data_of(x).squeeze(axis).shape)
-
 
 def swapaxes(x, i, j):
     """x with axes i and j exchanged."""
@@ -145,6 +118,9 @@ def swapaxes(x, i, j):
     axes[i], axes[j] = axes[j], axes[i]
     return x.transpose(tuple(axes))
 
+def swap(x):
+    """x with its last two axes exchanged: the transpose of a (batch of) matrices."""
+    return x.transpose((*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 
 def embedding(weight, index):
     """Rows of a table: weight (K, D), index integers (...) in 0..K−1 → (..., D)."""
@@ -156,11 +132,9 @@ def embedding(weight, index):
                          f"got {index.min()}..{index.max()}")
     return weight[index]
 
-
 def count(x, axis):
     """How many elements are reduced to one over `axis`; 1 if there are none, to divide by it."""
     return math.prod(x.shape[i] for i in axes_of(x, axis)) or 1
-
 
 def axes_of(x, axis):
     """`axis` as NumPy takes it (None, an integer, a tuple) as a tuple of numbers ≥ 0."""

@@ -44,9 +44,7 @@ class Tensor:
         self.number = next(_numbers)
         self.op = None
 
-    @property
-    def data(self):
-        return self._data
+    data = property(attrgetter("_data"))
 
     @data.setter
     def data(self, value):
@@ -64,19 +62,6 @@ class Tensor:
     ndim = property(attrgetter("_data.ndim"))
     size = property(attrgetter("_data.size"))
 
-    def __len__(self):
-        return len(self._data)
-
-    def __float__(self):
-        return float(self._data.item())
-
-    def __bool__(self):
-        return bool(self._data)
-
-    def item(self):
-        """The value of a one-element Tensor as a Python number."""
-        return self._data.item()
-
     def __repr__(self):
         values = (np.array2string(self._data, separator=", ", prefix="Tensor(")
                   if xp(self._data) is np else repr(self._data))
@@ -88,14 +73,7 @@ class Tensor:
                         "drop it from the tape: take its .data, or use the op of the same name "
                         "from tinygan.ops")
 
-    def __copy__(self):
-        return type(self)(self._data, self.name)
-
-    def __deepcopy__(self, memo):
-        memo[id(self)] = new = self.__copy__()
-        return new
-
-    def __reduce__(self):
+    def __reduce__(self):                   # for copy, deepcopy and pickle
         return type(self), (self._data, self.name)
 
     def parents(self):
@@ -160,10 +138,8 @@ class Op(Definition):
         self.rules = self.each = None
         parameters = inspect.signature(forward).parameters.values()
         many = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        self.statics = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+        self.statics = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         self.arity = None if many else len(parameters) - len(self.statics)     # None: any number
-        self.defaults = {p.name: p.default for p in parameters
-                         if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
 
     def vjps(self, *rules, each=None):
         """State the rules, in the order of the arguments.
@@ -201,15 +177,14 @@ class Op(Definition):
             return self.compute(raw, kwargs)[0]
         if constants:
             args, raw = self._with_constants(args)
-        y, saved = self.compute(raw, kwargs) if self.shortcuts else (
-            self.forward(*raw, **kwargs), None)
+        y, saved = self.compute(raw, kwargs)
         if type(y) is not np.ndarray or y.dtype.kind != "f":
             y = _floats(self.name, y)                   # a sum over everything is a NumPy number
         out = Tensor.__new__(Tensor)                    # without the copy that __init__ makes
         out._data, out.number = y, next(_numbers)
         if _recording.get():
             out.op, out.args, out.saved, out.name = self, args, saved, None
-            out.kwargs = {**self.defaults, **kwargs} if self.statics else kwargs
+            out.kwargs = {**self.statics, **kwargs} if self.statics else kwargs
         else:
             out.op, out.name = None, UNRECORDED
         return out
@@ -240,30 +215,22 @@ class Op(Definition):
     def _with_constants(self, args):
         """The arguments and their arrays, every constant in the Tensors' type and copied."""
         types = [a._data.dtype for a in args if isinstance(a, Tensor)]
-        dtype = types[0] if len(types) == 1 else np.result_type(*types)
-        args, raw = list(args), []
+        args, dtype = list(args), types[0] if len(types) == 1 else np.result_type(*types)
         for i, a in enumerate(args):
-            if isinstance(a, Tensor):
-                raw.append(a._data)
-                continue
             if isinstance(a, np.generic):
-                a = a.item()
-            elif type(a) not in NUMBERS:
+                args[i] = a.item()
+            elif not isinstance(a, Tensor):
                 a = np.asarray(a) if isinstance(a, (list, tuple)) else a
                 if hasattr(a, "dtype"):
                     numbers = a.dtype.kind in "fiu" and self.differentiable(i)
-                    a = a.astype(dtype) if numbers else a.copy()
-            args[i] = a
-            raw.append(a)
-        return args, raw
+                    args[i] = a.astype(dtype) if numbers else a.copy()
+        return args, [a._data if isinstance(a, Tensor) else a for a in args]
 
     def __repr__(self):
         return f"<op {self.name}>"
 
 
-def op(forward):
-    """Decorator: make an `Op` of a function on arrays. Its rules follow with `.vjps(...)`."""
-    return Op(forward)
+op = Op             # as a decorator of a function on arrays, whose rules follow with .vjps(...)
 
 
 @op

@@ -11,10 +11,8 @@ else is an option of `GAN`: the losses and what is added to them, what D is show
 are told, who moves when and how.
 """
 
-import inspect
 import json
 import threading
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -22,12 +20,10 @@ import numpy as np
 from .aids import call
 from .autograd import data_of, grad, no_grad
 from .backend import device_of, to_device, to_host
-from .data import as_dataset
-from .losses import LOSSES, Loss, r1, wgan_gp
+from .losses import LOSSES, r1, wgan_gp
 from .module import number, whole
-from .nn import BatchNorm, Module
-from .optim import EMA, Adam
-from .options import functions, optimizer_of, pair
+from .optim import EMA
+from .options import can_play, functions, learnable, optimizers
 from .randomness import current, rng
 from .watch import EVERY, Diverged, Watch, row
 
@@ -79,42 +75,17 @@ class GAN:
         self.schedule = functions("schedule", schedule)
         self.after_d = functions("after_d", after_d)
         self.judge, = functions("judge", judge or GAN.told)
-        self._check(loss, average)
+        can_play(self, loss, average)
         for role, net in self.networks().items():
             net.name_parameters(f"{role}.")     # so that a message says which weight it means
-        if optimizer is None:
-            betas = (0.5, 0.999) if betas is None else betas
-            rates = pair("lr", 2e-4 if lr is None else lr)
-            optimizer = [partial(Adam, lr=rate, betas=betas) for rate in rates]
-        elif lr is not None or betas is not None:
-            raise ValueError("GAN: lr and betas are the default optimizer's; give them to yours")
-        of_d, of_g = pair("optimizer", optimizer)
-        self.opt_d = optimizer_of(of_d, [discriminator, *extra_d.values()])
-        self.opt_g = optimizer_of(of_g, [generator, *extra_g.values()])
+        self.opt_d, self.opt_g = optimizers(optimizer, lr, betas, [
+            [discriminator, *extra_d.values()], [generator, *extra_g.values()]])
         self.rates = self.opt_d.lr, self.opt_g.lr
         self.device = device_of(self.opt_g.params[0].data)
         self.average = None if average is None else EMA(generator, average, decay)
         self.random = current().copy()          # its own from here on, see randomness.py
         self.loss_g = None                      # of G's last move
         self.warned, self.lock = set(), threading.RLock()
-
-    def _check(self, loss, average):
-        """Raise a ValueError or TypeError for players and options that cannot play."""
-        nets = self.networks() | ({} if average is None else {"average": average})
-        for role, net in nets.items():
-            if not isinstance(net, Module) or not net.parameters():
-                raise TypeError(f"GAN: the {role} must be a Module with parameters, got {net!r}")
-        whole("GAN: d_steps", self.d_steps)
-        if not callable(self.latent):
-            whole("GAN: latent", self.latent)
-        if not isinstance(self.loss, Loss):
-            raise ValueError(f"loss: expected one of {', '.join(LOSSES)} or a Loss, got {loss!r}")
-        if len({device_of(p.data) for net in nets.values() for p in net.parameters()}) > 1:
-            raise ValueError("GAN: all networks must be on one device; move each by .to(device)")
-        mixes = any(isinstance(m, BatchNorm) and m.training for m in self.d.modules())
-        if mixes and any(getattr(p, "per_sample", False) for p in self.penalty or ()):
-            raise ValueError("GAN: a penalty on D's slope cannot work with BatchNorm in D, which "
-                             "mixes the samples: leave it out (norm=False) or use LayerNorm")
 
     def networks(self):
         """{role: Module} of all that learns."""
@@ -317,20 +288,3 @@ def fit(gan, x, steps, batch_size=64, on_step=None, *, given=(), fresh=False):
         stop = on_step is not None and on_step(gan, results)
         if stop or gan.steps % EVERY == 0 or gan.steps == steps:
             watch(gan, results)
-
-
-def learnable(gan, x, given):
-    """(samples, *conditions) on the GAN's device, checked, from arrays or a Dataset."""
-    data = as_dataset(x)
-    # Does G take more than z without a default?
-    needs = inspect.signature(gan.g.forward).parameters.values()
-    if not given and sum(a.default is a.empty and a.kind < a.VAR_POSITIONAL for a in needs) > 1:
-        if data.labels is None:
-            raise ValueError("fit: the generator takes a condition: hand over given=(labels,), or "
-                             "a Dataset with labels")
-        given = (data.labels,)
-    x, *given = (gan._array(a) for a in (data.x, *given))
-    for c in given:
-        if c.shape[:1] != x.shape[:1]:
-            raise ValueError(f"fit: expected {len(x)} conditions, one per sample, got {c.shape}")
-    return x, *given

@@ -16,22 +16,19 @@ Images are (N, H, W, C). `stride` s, `padding` p and `dilation` d (the distance 
 integers or pairs (vertical, horizontal).
 """
 
-import operator
-
 from .backend import xp
+from .module import whole
 from .tape import op
 
 
 def pair(value, name="value", least=1):
     """(v, v) of an integer v, or the pair itself; every entry an integer ≥ least."""
-    both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     try:
-        both = tuple(None if isinstance(v, bool) else operator.index(v) for v in both)
-    except TypeError:
-        both = ()
-    if len(both) != 2 or any(v is None or v < least for v in both):
-        raise ValueError(f"{name}: expected an integer >= {least} or a pair of them, got {value!r}")
-    return both
+        v, h = value if isinstance(value, (tuple, list)) else (value, value)
+        return whole(name, v, least), whole(name, h, least)
+    except ValueError:
+        raise ValueError(f"{name}: expected an integer >= {least} or a pair of them, "
+                         f"got {value!r}") from None
 
 
 def output_size(size, kernel, stride=1, padding=0, dilation=1):
