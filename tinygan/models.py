@@ -51,7 +51,7 @@ class ConditionalDiscriminator(nn.Module):
 
     A projection draws about one digit per class from the networks of `recipes.build` (conv): after
     2,000 steps a pixel's deviation within a class is 0.02 for seeds 0 to 2, with `embedding` 0.31
-    (seed 0), 0.31 for real digits. D wins, and it is not known why. Small rows help 8×8 digits only.
+    (seed 0), 0.31 for real digits. D wins, and it is not known why. Small rows help 8×8 digits.
     """
 
     def __init__(self, net, places, classes, condition):
