@@ -406,8 +406,8 @@ MUTANTS = [("im2col", "0 <= column &&", ""), ("im2col", "u * dh - ph", "u * dh")
            ("add_at", "if (k > 0 && places[k - 1] == place) return;", ""), ("add_at", "values[order[j]]", "values[j]"),
            ("leaky_relu", "x[k] > 0", "x[k] >= -0.5"), ("leaky_relu_input", "slope * g[k]", "slope * x[k]"),
            ("softplus_input", "k * step", "k"), ("softplus_input", "x[k] < 0 ? e : 1", "x[k] < 0 ? 1 : e"),
-           ("channels", "- rest[k] * slope", "+ rest[k] * slope"), ("channels", "rest[k] * rest[k]", "rest[k]"),
-           ("channels", "mean[k] += rest[k]", "mean[k] -= rest[k]"), ("scaled", "start[k % c]", "start[k / c]"),
+           ("scaled", "d[k] - rest", "d[k] + rest"), ("channels", "rest[k] * rest[k]", "rest[k]"),
+           ("channels", "mean[k] += rest[k]", "mean[k] -= rest[k]"), ("scaled", "shift[k % c]", "shift[k / c]"),
            ("centred_product", "- mean", "+ mean"), ("normalize_input", "r[i] * r[i]", "r[i]"),
            ("PARAMETER", "beta1 * m##i[k]", "beta2 * m##i[k]"), ("PARAMETER", "sqrt(v##i[k]) + eps", "sqrt(v##i[k] + eps)"),
            ("adam", "PARAMETER(1);", "")]
@@ -436,15 +436,17 @@ def kernels_hold():
             y = f(t := Tensor(to_device(some((7, 3)) * 4, device)))
             found.append((to_host(y.data), to_host(grad(y, t, to_device(np.asarray(some(y.shape, start=1)), device)))))
         assert all(np.allclose(a, b, rtol=1e-5) for a, b in zip(*found, strict=True))
-    given = [some((4,), start=i) + 2 for i in range(5)]              # rest, scale, shift, mean, variance
-    results = [to_device(np.zeros(4, np.float32), "gpu") for _ in range(3)]
+    given = [some((4,), start=i) + 2 for i in range(4)]              # rest, scale, mean, variance
+    results = [to_device(np.zeros(4, np.float32), "gpu") for _ in range(2)]
     moved = [to_device(a, "gpu") for a in given]
     gpu._launch("channels", 4, *moved, *results, 4, 0.1)
-    rest, scale, shift, mean, variance = given
+    rest, scale, mean, variance = given
     r = (np.maximum(variance - rest ** 2, 0) + np.float32(0.1)) ** -0.5
-    for a, b in zip([*moved[3:], *results], [mean + rest, np.maximum(variance - rest ** 2, 0), r, r * scale, shift - rest * r * scale],
-                    strict=True):
+    for a, b in zip([*moved[2:], *results], [mean + rest, np.maximum(variance - rest ** 2, 0), r, r * scale], strict=True):
         assert np.allclose(to_host(a), b, rtol=1e-5)
+    y, three = to_device(np.zeros((2, 4), np.float32), "gpu"), [moved[0], moved[1], moved[2]]
+    gpu._launch("scaled", 8, to_device(some((2, 4)), "gpu"), *three, y, 8, 4)
+    assert np.allclose(to_host(y), (some((2, 4)) - to_host(three[0])) * to_host(three[1]) + to_host(three[2]), rtol=1e-5)
     found = []
     for device in ("cpu", "gpu"):
         args = [Tensor(to_device(a, device)) for a in (some((40, 3)) + 500, some((3,), start=1), some((3,), start=2))]

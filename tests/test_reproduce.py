@@ -159,7 +159,8 @@ def test_the_objectives_meet_on_the_same_networks():
         assert len({str([p.shape for p in net(gan).parameters() if p.ndim > 1]) for gan in gans.values()}) == 1
     assert {method for method, gan in gans.items() if not norms(gan.d)} == {"wgan-gp", "r3gan", "no-norm", "no-norm-slow"}
     for method, gan in gans.items():
-        assert norms(gan.g) and gan.opt_d.lr == gan.opt_g.lr == (2e-4 if method == "no-norm-slow" else 1e-3)
+        assert norms(gan.g) and gan.opt_d.lr == (2e-4 if method == "no-norm-slow" else 1e-3)
+        assert gan.opt_g.lr == gan.opt_d.lr * (3 if norms(gan.d) else 1)
     assert gans["no-norm"].loss is gans["non-saturating"].loss and gans["no-norm"].opt_d.betas == (0.5, 0.999)
     assert {method for method, gan in gans.items() if gan.d_steps == 2} == {"wgan-gp"}
 
@@ -189,7 +190,7 @@ def test_the_table_of_digits_is_made_of_runs_in_processes(tmp_path, monkeypatch,
     again = digits.one("r3gan", 0, 2, 60, tmp_path / "x.png")
     assert all(again[key] == pytest.approx(rows[0][key], rel=1e-6, nan_ok=True) for key in digits.FIGURES)
     assert digits.compare(rows) in shown and "| 82.5 ± 0.5 |" in shown and "0.126 ± 0.008" in shown
-    assert all((tmp_path / name).stat().st_size > 500 for name in ("digits.png", "x.png"))
+    assert all((tmp_path / name).stat().st_size > 100 for name in ("digits.png", "x.png"))
 
 
 # ----------------------------------------------------------------------------------------- stacked

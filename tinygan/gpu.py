@@ -206,14 +206,13 @@ class BatchKernels:
         mean = x.mean(axis=axis)
         d = x - mean
         rest, variance = d.mean(axis=axis), (d * d).mean(axis=axis)     # see `deviation`
-        r, slope, start = (cupy.empty((c,), dtype=x.dtype) for _ in range(3))
-        _launch("channels", c, rest, contiguous(scale), contiguous(shift), mean, variance, r,
-                slope, start, c, float(eps))
+        r, slope = (cupy.empty((c,), dtype=x.dtype) for _ in range(2))
+        _launch("channels", c, rest, contiguous(scale), mean, variance, r, slope, c, float(eps))
         if statistics is not None:
             kept = (1,) * (x.ndim - 1) + (c,)
             statistics[:] = mean.reshape(kept), variance.reshape(kept)
         y = cupy.empty(x.shape, dtype=x.dtype)
-        _launch("scaled", y.size, d, slope, start, y, y.size, c)
+        _launch("scaled", y.size, d, rest, slope, contiguous(shift), y, y.size, c)
         return y, (mean, r)
 
     def vjp(g, y, saved, wanted, x, scale, shift, *, axis, eps, statistics):

@@ -127,7 +127,7 @@ def least_numbers(config, shape):
     if config.model == "mlp":
         return w * latent + 10 * w * w + 4 * w * math.prod(shape)
     c = w * max(1, shape[0] // 14)              # channels at the lowest resolution, or fewer
-    return hidden * latent + 16 * hidden * c + (8 * c * c if shape[0] > 14 else 0)
+    return hidden * (latent + hidden) + 16 * hidden * c + (8 * c * c if shape[0] > 14 else 0)
 
 
 def checkpoints(folder):
