@@ -37,6 +37,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import grid  # noqa: E402
+import ring  # noqa: E402
 from common import parser, pm, read, run, table  # noqa: E402
 from ring_best import falling, resting  # noqa: E402
 
@@ -78,12 +79,10 @@ def make(method, seed, steps=STEPS):
 def one(method, seed, steps, picture=None):
     """One run, as a row."""
     mixture, gan = data.grid(5, 2.0, 0.05), make(method, seed, steps)
-    rng = gan.random.rng("batch")
-    for _ in range(steps):
-        gan.step(mixture.sample(grid.BATCH, rng), then=(mixture.sample(grid.BATCH, rng),))
+    ring.play(gan, mixture, steps, grid.BATCH)
     samples = gan.sample(gan.latents(grid.SAMPLES, "evaluate"))
     if picture:
-        plot.save_image(picture, plot.density(samples, mixture.sample(2000, rng), extent=5,
+        plot.save_image(picture, plot.density(samples, mixture.sample(2000, gan.random.rng("batch")), extent=5,
                                               title=f"{method}, {steps:,} steps"))
     return grid.figures(samples, mixture)
 
