@@ -137,27 +137,22 @@ extern "C" __global__ void softplus_input(
 }
 
 
-// Batch normalisation, given per channel the mean of x, of d = x - mean, and of d d: corrected mean and variance, r = 1 / deviation,
-// and slope = r scale.
+// Batch normalisation, per channel: r = 1 / deviation, and slope = r scale.
 extern "C" __global__ void channels(
-    const real* __restrict__ rest, const real* __restrict__ scale, real* __restrict__ mean, real* __restrict__ variance,
-    real* __restrict__ r, real* __restrict__ slope, int size, real eps)
+    const real* __restrict__ scale, const real* __restrict__ variance, real* __restrict__ r, real* __restrict__ slope, int size, real eps)
 {
     ELEMENT(k, size);
-    mean[k] += rest[k];
-    variance[k] = max(variance[k] - rest[k] * rest[k], (real)0);
     r[k] = 1 / sqrt(variance[k] + eps);
     slope[k] = r[k] * scale[k];
 }
 
 
-// y = (d - rest) slope + shift, three numbers per channel. A constant x gives shift exactly.
+// y = d slope + shift, two numbers per channel.
 extern "C" __global__ void scaled(
-    const real* __restrict__ d, const real* __restrict__ rest, const real* __restrict__ slope, const real* __restrict__ shift,
-    real* __restrict__ y, int size, int c)
+    const real* __restrict__ d, const real* __restrict__ slope, const real* __restrict__ shift, real* __restrict__ y, int size, int c)
 {
     ELEMENT(k, size);
-    y[k] = (d[k] - rest[k % c]) * slope[k % c] + shift[k % c];
+    y[k] = d[k] * slope[k % c] + shift[k % c];
 }
 
 
