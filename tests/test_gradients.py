@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from table import KINKS, ON_EVERY_DEVICE, OPS, PROPERTIES, ROWS, Case, draw, tally
 
-from tinygan import conv, losses, nn, ops
+from tinygan import losses, nn, ops
 from tinygan.autograd import Tensor, grad
 from tinygan.backend import to_device
+from tinygan.checks import pair
 from tinygan.gradcheck import check, check_module
 from tinygan.randomness import seed
 
@@ -30,7 +31,7 @@ def warnings_are_errors(recwarn):
 def test_every_op_has_a_row():
     """An op cannot be added without entering the table; neither can a function made of ops."""
     assert not OPS.keys() - ROWS.keys(), f"ops without a row in tests/table.py: {sorted(OPS.keys() - ROWS.keys())}"
-    helpers = {"pair", "output_size", "pooled_size", "sign", "axes_of", "count", "deviation", "may_repeat", "data_of", "op",
+    helpers = {"output_size", "pooled_size", "sign", "axes_of", "count", "deviation", "may_repeat", "data_of", "op",
                "no_grad", "check_conv2d", "check_transpose", "check_weight_gradient"}      # no derivative
     composites = {name for module in table.MODULES for name, f in vars(module).items()
                   if inspect.isfunction(f) and f.__module__ == module.__name__
@@ -80,7 +81,7 @@ GRID = [(size, kernel, stride, padding, dilation) for size, kernel, stride, padd
         dilation in itertools.product(
     [(5, 6), (7, 4)], [(1, 1), (2, 3), (3, 1), (3, 3)], [1, (2, 1), 3], [0, 1, (0, 2)], [1, 2, (1, 3)])
     if all(n + 2 * p >= d * (k - 1) + 1 for n, k, p,
-           d in zip(size, kernel, conv.pair(padding, least=0), conv.pair(dilation), strict=True))]
+           d in zip(size, kernel, pair(padding, least=0), pair(dilation), strict=True))]
 
 
 @pytest.mark.exhaustive

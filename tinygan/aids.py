@@ -8,8 +8,8 @@ import numpy as np
 from . import ops
 from .autograd import data_of, grad
 from .backend import xp
+from .checks import number, whole
 from .losses import cross_entropy
-from .module import number, whole
 from .nn import Conv2d, ConvTranspose2d, Linear, Module
 from .randomness import rng
 

@@ -24,7 +24,7 @@ arithmetic for deep learning", has the pictures.)
 
 from .pooling import avg_pool2d, max_pool, max_pool2d, upsample  # noqa: F401
 from .tape import op
-from .windows import fold, output_size, pair, unfold  # noqa: F401
+from .windows import fold, output_size, unfold  # noqa: F401
 
 
 @op

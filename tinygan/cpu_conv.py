@@ -9,9 +9,10 @@ import math
 import numpy as np
 
 from . import conv, cpu, pooling, windows
+from .checks import pair
 from .cpu import groups
 from .cpu_winograd import tiles
-from .windows import output_size, pair
+from .windows import output_size
 
 
 def _bordered(x, padding, value=0):

@@ -33,7 +33,7 @@ import math
 import numpy as np
 
 from . import cpu
-from .windows import pair
+from .checks import pair
 
 LEAST = 60              # see `pay`
 NINE = list(itertools.product(range(3), repeat=2))

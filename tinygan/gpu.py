@@ -17,8 +17,9 @@ import numpy as np
 
 from . import conv, elementwise, optim, pooling, reductions, shapes, windows
 from .backend import xp
+from .checks import pair
 from .cpu import corrected, groups, over_all_but_last
-from .windows import output_size, pair
+from .windows import output_size
 
 COLUMNS = 256 << 20     # bytes of windows that a convolution holds at a time
 THREADS = 256           # per block

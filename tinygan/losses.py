@@ -27,7 +27,7 @@ import numpy as np
 
 from .autograd import Tensor, grad
 from .backend import device_of, to_device, xp
-from .module import number
+from .checks import number
 from .ops import log_softmax, norm, relu, softplus
 from .randomness import rng
 

@@ -10,7 +10,7 @@ import math
 from . import nn
 from .autograd import data_of
 from .backend import xp
-from .module import whole
+from .checks import whole
 from .nn import BatchNorm, Conv2d, ConvTranspose2d, Embedding, LeakyReLU, Linear, ReLU, Reshape
 from .ops import concatenate
 

@@ -13,7 +13,8 @@ import numpy as np
 from . import conv, ops
 from .autograd import data_of, no_grad
 from .backend import device_of, to_device, xp
-from .module import Module, Parameter, Sequential, images, in_type_of, number, watching, whole
+from .checks import images, in_type_of, number, pair, whole
+from .module import Module, Parameter, Sequential, watching
 from .norms import BatchNorm, InstanceNorm, LayerNorm, Norm
 from .randomness import rng
 
@@ -78,10 +79,10 @@ class _Conv(Module):
         name = type(self).__name__
         self.in_channels = c = whole(f"{name}: in_channels", in_channels)
         self.out_channels = o = whole(f"{name}: out_channels", out_channels)
-        self.kernel_size = conv.pair(kernel_size, f"{name}: kernel_size")
-        self.stride = conv.pair(stride, f"{name}: stride")
-        self.padding = conv.pair(padding, f"{name}: padding", 0)
-        self.dilation = conv.pair(dilation, f"{name}: dilation")
+        self.kernel_size = pair(kernel_size, f"{name}: kernel_size")
+        self.stride = pair(stride, f"{name}: stride")
+        self.padding = pair(padding, f"{name}: padding", 0)
+        self.dilation = pair(dilation, f"{name}: dilation")
         shape = (*self.kernel_size, *((o, c) if self.transposed else (c, o)))
         fan_in = math.prod(shape[:3])
         self.weight = uniform(shape, fan_in, f"{name}.weight")
@@ -119,7 +120,7 @@ class ConvTranspose2d(_Conv):
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0,
                  output_padding=0, dilation=1, bias=True):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, bias)
-        extra = conv.pair(output_padding, "ConvTranspose2d: output_padding", 0)
+        extra = pair(output_padding, "ConvTranspose2d: output_padding", 0)
         if any(e >= max(s, d) for e, s, d in zip(extra, self.stride, self.dilation, strict=True)):
             raise ValueError("ConvTranspose2d: output_padding must be less than the stride or less "
                              f"than the dilation, got {extra} with {self.stride}, {self.dilation}")
@@ -253,9 +254,9 @@ class _Pool(Module):
 
     def __init__(self, kernel_size, stride=None, padding=0):
         name = type(self).__name__
-        self.kernel_size = conv.pair(kernel_size, f"{name}: kernel_size")
-        self.stride = self.kernel_size if stride is None else conv.pair(stride, f"{name}: stride")
-        self.padding = conv.pair(padding, f"{name}: padding", 0)
+        self.kernel_size = pair(kernel_size, f"{name}: kernel_size")
+        self.stride = self.kernel_size if stride is None else pair(stride, f"{name}: stride")
+        self.padding = pair(padding, f"{name}: padding", 0)
 
     def forward(self, x):
         images(self, x)
@@ -278,7 +279,7 @@ class Upsample(Module):
     """Every pixel repeated factor × factor times: (N, H, W, C) → (N, factor·H, factor·W, C)."""
 
     def __init__(self, factor=2):
-        self.factor = conv.pair(factor, "Upsample: factor")
+        self.factor = pair(factor, "Upsample: factor")
 
     def forward(self, x):
         images(self, x)

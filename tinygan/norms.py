@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from . import ops
-from .module import Module, Parameter, images, in_type_of, number, whole
+from .checks import images, in_type_of, number, whole
+from .module import Module, Parameter
 
 
 class Norm(Module):

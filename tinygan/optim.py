@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from .backend import device_of, to_device, to_host, xp
-from .module import number
+from .checks import number
 from .norms import BatchNorm
 from .shortcuts import Definition
 from .tape import Tensor, data_of

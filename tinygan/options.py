@@ -5,9 +5,10 @@ import inspect
 from functools import partial
 
 from .backend import device_of
+from .checks import whole
 from .data import as_dataset
 from .losses import LOSSES, Loss
-from .module import Module, whole
+from .module import Module
 from .norms import BatchNorm
 from .optim import Adam, Optimizer
 

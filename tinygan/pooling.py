@@ -5,10 +5,11 @@ Averages and upsampling are built from ops that have rules, so they need none of
 
 import math
 
+from .checks import pair
 from .reductions import _ties, mean
 from .shapes import broadcast_to, pad
 from .tape import data_of, op
-from .windows import fold, output_size, pair, unfold
+from .windows import fold, output_size, unfold
 
 
 def _windows(x, kernel, stride, padding, border):

@@ -20,8 +20,8 @@ import numpy as np
 from .aids import call
 from .autograd import data_of, grad, no_grad
 from .backend import device_of, to_device, to_host
+from .checks import number, whole
 from .losses import LOSSES, r1, wgan_gp
-from .module import number, whole
 from .optim import EMA
 from .options import can_play, functions, learnable, optimizers
 from .randomness import current, rng

@@ -11,7 +11,7 @@ import numpy as np
 from . import ops
 from .autograd import data_of
 from .backend import device_of, to_device
-from .module import number, whole
+from .checks import number, whole
 from .randomness import rng
 
 

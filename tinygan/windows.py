@@ -17,18 +17,8 @@ integers or pairs (vertical, horizontal).
 """
 
 from .backend import xp
-from .module import whole
+from .checks import pair
 from .tape import op
-
-
-def pair(value, name="value", least=1):
-    """(v, v) of an integer v, or the pair itself; every entry an integer ≥ least."""
-    try:
-        v, h = value if isinstance(value, (tuple, list)) else (value, value)
-        return whole(name, v, least), whole(name, h, least)
-    except ValueError:
-        raise ValueError(f"{name}: expected an integer >= {least} or a pair of them, "
-                         f"got {value!r}") from None
 
 
 def output_size(size, kernel, stride=1, padding=0, dilation=1):
