@@ -19,7 +19,7 @@ Four ideas keep this file short:
    gradients can be differentiated again, to any order.
 3. Rules are applied only on paths that lead from the loss to what was asked for. Training a
    generator through a discriminator never computes the discriminator's weight gradients; there is
-   no `.grad`, nothing to zero, and for the sake of a gradient nothing need be detached.
+   no `.grad`, nothing to zero and nothing to detach.
 4. A change is a new number. A Tensor whose data was changed becomes younger than what was made from
    it. An argument that is younger than its result is how `grad` sees that a loss is stale.
 
@@ -123,8 +123,8 @@ def _tape(y, targets):
 
     needed: (position, Tensor) of each of its arguments through which a target is reached.
     """
-    leads = {t.number for t in targets}                 # numbers of the Tensors that will be listed
-    oldest = min(leads, default=0)
+    leads = {t.number for t in targets}                 # of what a target is, or leads to
+    oldest = min(leads, default=0)                      # what is older was made from no target
     reached, todo = {}, [y]
     while todo:
         t = todo.pop()
@@ -137,9 +137,7 @@ def _tape(y, targets):
         needed = [parent for parent in parents if parent[1].number in leads]
         if needed:
             leads.add(n)
-            changed = _changed_argument(t)
-            if changed is not None:
-                raise ValueError(_stale(changed, t.op.name))
+            _refuse_changed_arguments(t)
         if n in leads:
             between.append((t, needed))
     return between
@@ -181,8 +179,8 @@ def _memory(a):
     return a
 
 
-def _changed_argument(t):
-    """An argument of t that changed after t was made, or None.
+def _refuse_changed_arguments(t):
+    """ValueError if an argument of t changed after t was made.
 
     A result that is only a view (reshape, slice) shares memory with what it was made from, so look
     through views as well.
@@ -192,10 +190,9 @@ def _changed_argument(t):
         a = todo.pop()
         if isinstance(a, Tensor):
             if a.number > t.number:             # a change renumbers: younger than its own result
-                return a
+                raise ValueError(_stale(a, t.op.name))
             if a.op is not None and a._data.base is not None:
                 todo.extend(a.args)
-    return None
 
 
 def _stale(t, where):

@@ -205,7 +205,7 @@ def corrected(optimiser):
     return *optimiser.betas, float(optimiser.lr * root / n1), float(optimiser.eps * root)
 
 
-@optim.Adam.shortcut("numpy")
+@optim.Adam.definition.shortcut("numpy")
 class InBlocks:
     """Adam in place and in blocks that stay in the core's cache, small parameters side by side.
 

@@ -8,7 +8,8 @@ happens when a (3, 1) meets a (1, 4).
 Arguments are arrays, Tensors or plain numbers of any shapes that broadcast, unless said otherwise.
 Called without any Tensor, an op is an ordinary array function. Where a function has no derivative
 (ties, kinks, 0), the docstring names the value chosen. Comparisons and `sign` are locally constant:
-they return plain arrays and record nothing.
+they return plain arrays and record nothing. Names are NumPy's, so that in these files `pow`, `abs`,
+`sum`, `max` and `min` are ops and not Python's functions.
 """
 
 import math
@@ -157,10 +158,7 @@ where.vjps(None,
 
 @op
 def clip(x, *, low=None, high=None):
-    """y = min(max(x, low), high) with low ≤ high, None for no bound      x̄ = ȳ [y = x]
-
-    The gradient passes at the bounds themselves.
-    """
+    """y = min(max(x, low), high), None: no bound      x̄ = ȳ [y = x], also at a bound itself"""
     low, high = -math.inf if low is None else low, math.inf if high is None else high
     if not np.all(low <= high):
         raise ValueError(f"clip: low must not exceed high, got low={low} and high={high}")

@@ -271,7 +271,7 @@ class LogisticKernel:
         return [gradient]
 
 
-@optim.Adam.shortcut("cupy")
+@optim.Adam.definition.shortcut("cupy")
 class FusedAdam:
     """One kernel for eight parameters instead of a dozen for each."""
 

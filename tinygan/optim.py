@@ -2,9 +2,8 @@
 
     optimiser.step(grad(loss, parameters))
 
-There is no stored `.grad` and nothing to zero. θ is a parameter, g its gradient, η the learning
-rate `lr`. Updates happen in place and mark the parameter as changed, so that a loss computed before
-the step refuses to be differentiated after it.
+θ is a parameter, g its gradient, η the learning rate `lr`. Updates happen in place and mark the
+parameter as changed, so that a loss computed before the step cannot be differentiated after it.
 """
 
 import math
@@ -12,7 +11,7 @@ import math
 import numpy as np
 
 from .backend import device_of, to_device, to_host, xp
-from .checks import number
+from .checks import number, whole
 from .norms import BatchNorm
 from .shortcuts import Definition
 from .tape import Tensor, data_of
@@ -29,12 +28,7 @@ class Optimizer:
 
     def __init_subclass__(cls):
         if {"update", "update_each"} & vars(cls).keys():
-            cls.definition = Definition(cls.__name__)   # its own: no inherited shortcut
-
-    @classmethod
-    def shortcut(cls, module):
-        """Decorator: register a class with `step(optimiser, grads)`, see shortcuts.py."""
-        return cls.definition.shortcut(module)
+            cls.definition = Definition(cls.__name__)   # without the shortcuts of what it changes
 
     def __init__(self, params, lr):
         who = type(self).__name__
@@ -90,11 +84,8 @@ class Optimizer:
             raise ValueError(f"{type(self).__name__}.load_state_dict: expected arrays of shapes "
                              f"{({k: v.shape for k, v in mine.items()})}, found "
                              f"{({k: np.shape(v) for k, v in state.items()})}")
-        steps, lr = int(state["steps"]), number("lr", state["lr"].item(), 0, math.inf, above=True)
-        if steps < 0:
-            raise ValueError(f"{type(self).__name__}.load_state_dict: steps must be >= 0, got "
-                             f"{steps}")
-        self.steps, self.lr = steps, lr
+        self.steps, self.lr = (whole("steps", state["steps"], 0),
+                               number("lr", state["lr"].item(), 0, math.inf, above=True))
         ends = np.cumsum([p.size for p in self.params])[:-1]
         for i, slot in enumerate(self.memory):
             for m, values in zip(slot, np.split(np.asarray(state[f"slot{i}"]), ends), strict=True):
@@ -169,8 +160,8 @@ class EMA:
     The average of a generator over its last 1 / (1 − decay) steps draws cleaner samples than any
     single step (Yazıcı et al. 2019). During the first steps the decay is at most
     (1 + t) / (10 + t), so that the random start is forgotten. BatchNorm's means and variances are
-    averaged likewise, because those of the last ten batches belong to weights that the average has
-    not. Other state that is not trained is copied. `module` holds the average.
+    averaged likewise, because the source's belong to its present weights. Other state that is not
+    trained is copied. `module` holds the average.
     """
 
     def __init__(self, source, average, decay=0.999):
@@ -188,10 +179,9 @@ class EMA:
 
     def load_state_dict(self, state):
         """Continue where `state_dict` left off; ValueError if it belongs to another network."""
-        if "steps" not in state:
-            raise ValueError("EMA.load_state_dict: no count of steps")
+        steps = whole("EMA: steps", state.get("steps"), 0)
         self.module.load_state_dict({k: v for k, v in state.items() if k != "steps"})
-        self.steps = int(state["steps"])
+        self.steps = steps
 
     def step(self):
         """Take in the source's present weights."""

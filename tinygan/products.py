@@ -1,4 +1,4 @@
-"""The derivative table, 4: products of matrices, and of more.
+"""The derivative table, 4: matrix products and Einstein sums.
 
 See elementwise.py for how to read the table.
 """

@@ -1,7 +1,7 @@
 """The derivative table, 3: sums, means, extremes, norms, softmax, normalisation.
 
-`axis` is None (all), an integer or a tuple, as in NumPy. A reduced array is brought back to x's
-number of axes by `_restore`. See elementwise.py for how to read the table.
+`axis` is None (all), an integer or a tuple, as in NumPy. See elementwise.py for how to read the
+table.
 """
 
 import math

@@ -1,8 +1,9 @@
 """The derivative table, 2: functions that move, copy and add elements.
 
-Each is linear (the border that `pad` adds apart), so its rule is its adjoint: where it copies, the
-rule adds, and where it adds, the rule copies. Several are each other's adjoint: `getitem` and
-`add_at`, `broadcast_to` and `unbroadcast`. See elementwise.py for how to read the table.
+Each is linear, apart from the border that `pad` adds. The rule of a linear function is its
+*adjoint*, the function of the transposed matrix: where one copies, the other adds. Two pairs are
+each other's adjoint: `getitem` and `add_at`, `broadcast_to` and `unbroadcast`. See elementwise.py
+for how to read the table.
 """
 
 import math
@@ -28,7 +29,7 @@ transpose.vjps(lambda g, y, x, axes: g.transpose(
 
 @op
 def astype(x, *, dtype):
-    """The same values in another floating-point type      x̄ = ȳ (in x's type again: the engine)"""
+    """The same values in another floating-point type      x̄ = ȳ, which the engine converts back"""
     if np.dtype(dtype).kind != "f":
         raise TypeError(f"astype: a Tensor holds floating-point numbers, got {np.dtype(dtype)}; "
                         "for a plain array of another type use x.data.astype(...)")

@@ -11,7 +11,7 @@ from operator import attrgetter
 
 import numpy as np
 
-from .backend import xp
+from .backend import to_host, xp
 from .shortcuts import Definition
 
 _numbers = itertools.count()
@@ -63,8 +63,7 @@ class Tensor:
     size = property(attrgetter("_data.size"))
 
     def __repr__(self):
-        values = (np.array2string(self._data, separator=", ", prefix="Tensor(")
-                  if xp(self._data) is np else repr(self._data))
+        values = np.array2string(to_host(self._data), separator=", ", prefix="Tensor(")
         made = f", from {self.op.name}" if self.op else f", {self.name}" if self.name else ""
         return f"Tensor({values}{made})"
 
