@@ -33,12 +33,11 @@ def conv2d(x, w, *, stride=1, padding=0, dilation=1):
 
     x̄ = conv2d_transpose(ȳ, w)      w̄ = conv2d_weight_gradient(x, ȳ)
     """
-    check_conv2d(x.shape, w.shape)
-    kh, kw, c, o = w.shape
-    windows = unfold(x, kernel=(kh, kw), stride=stride, padding=padding, dilation=dilation)
-    n, ho, wo = windows.shape[:3]
-    y = windows.reshape(n * ho * wo, kh * kw * c) @ w.reshape(kh * kw * c, o)
-    return y.reshape(n, ho, wo, o)
+    how = dict(stride=stride, padding=padding, dilation=dilation)
+    n, ho, wo, o = features_shape("conv2d", x.shape, w.shape, **how)
+    kh, kw, c, _ = w.shape
+    windows = unfold(x, kernel=(kh, kw), **how).reshape(n * ho * wo, kh * kw * c)
+    return (windows @ w.reshape(kh * kw * c, o)).reshape(n, ho, wo, o)
 
 
 @op
@@ -48,7 +47,8 @@ def conv2d_transpose(f, w, *, size, stride=1, padding=0, dilation=1):
     f̄ = conv2d(ȳ, w)      w̄ = conv2d_weight_gradient(ȳ, f)
     """
     how = dict(stride=stride, padding=padding, dilation=dilation)
-    check_transpose(f.shape, w.shape, size, how)
+    shape = *f.shape[:1], *size, *w.shape[2:3]                  # (N, H, W, C)
+    features_shape("conv2d_transpose", shape, w.shape, f.shape, **how)
     (n, ho, wo, o), (kh, kw, c, _) = f.shape, w.shape
     windows = f.reshape(n * ho * wo, o) @ w.reshape(kh * kw * c, o).T
     return fold(windows.reshape(n, ho, wo, kh, kw, c), size=size, **how)
@@ -61,10 +61,11 @@ def conv2d_weight_gradient(x, f, *, kernel, stride=1, padding=0, dilation=1):
     x̄ = conv2d_transpose(f, ȳ)      f̄ = conv2d(x, ȳ)
     """
     how = dict(stride=stride, padding=padding, dilation=dilation)
-    check_weight_gradient(x.shape, f.shape, kernel, how)
-    (n, ho, wo, o), (kh, kw), c = f.shape, kernel, x.shape[3]
+    shape = *kernel, *x.shape[3:], *f.shape[3:]                 # (kh, kw, C, O)
+    features_shape("conv2d_weight_gradient", x.shape, shape, f.shape, **how)
+    (n, ho, wo, o), (kh, kw, c, _) = f.shape, shape
     windows = unfold(x, kernel=kernel, **how).reshape(n * ho * wo, kh * kw * c)
-    return (windows.T @ f.reshape(n * ho * wo, o)).reshape(kh, kw, c, o)
+    return (windows.T @ f.reshape(n * ho * wo, o)).reshape(shape)
 
 
 conv2d.vjps(
@@ -78,23 +79,15 @@ conv2d_weight_gradient.vjps(
     lambda g, y, x, f, kernel, **how: conv2d(x, g, **how))
 
 
-def check_conv2d(x, w):
-    """ValueError unless images and weights of these shapes go together."""
-    if not (len(x) == len(w) == 4 and x[3] == w[2]):
-        raise ValueError("conv2d: expected images (N, H, W, C) and weights (kh, kw, C, O) with the "
-                         f"same C, got {x} and {w}")
+def features_shape(name, x, w, f=None, **how):
+    """The shape of f for images and weights of shapes x and w; ValueError if they do not fit.
 
-
-def check_transpose(f, w, size, how):
-    """ValueError unless features and weights of these shapes make images of this size."""
-    if not (len(f) == len(w) == 4 and f[3] == w[3]):
-        raise ValueError("conv2d_transpose: expected features (N, Ho, Wo, O) and weights "
-                         f"(kh, kw, C, O) with the same O, got {f} and {w}")
-    check_weight_gradient((f[0], *size, w[2]), f, w[:2], how, "conv2d_transpose")
-
-
-def check_weight_gradient(x, f, kernel, how, name="conv2d_weight_gradient"):
-    """ValueError unless features of shape f come from images of shape x."""
-    if not len(x) == len(f) == 4 or x[0] != f[0] or f[1:3] != output_size(x[1:3], kernel, **how):
-        raise ValueError(f"{name}: features {f} do not come from images {x} with kernel "
-                         f"{tuple(kernel)}, " + ", ".join(f"{k} {v}" for k, v in how.items()))
+    f: None, or the shape that the features have.
+    """
+    if len(x) == len(w) == 4 and x[3] == w[2]:
+        shape = x[0], *output_size(x[1:3], w[:2], **how), w[3]
+        if f in (None, shape):
+            return shape
+    raise ValueError(f"{name}: expected images (N, H, W, C), weights (kh, kw, C, O) and features "
+                     f"(N, Ho, Wo, O) that fit, got {x}, {w} and {f or 'features to be made'}, "
+                     + ", ".join(f"{k} {v}" for k, v in how.items()))

@@ -60,16 +60,14 @@ class ConvolutionInGroups:
     windows are still in the cache when the product reads them."""
 
     def forward(x, w, *, stride=1, padding=0, dilation=1):
-        conv.check_conv2d(x.shape, w.shape)
-        how = dict(stride=stride, padding=padding, dilation=dilation)
-        ho, wo = output_size(x.shape[1:3], w.shape[:2], **how)
-        kernel, o = w.shape[:2], w.shape[3]
-        t = tiles(x.shape, (len(x), ho, wo, o), kernel, **how)
+        how, kernel = dict(stride=stride, padding=padding, dilation=dilation), w.shape[:2]
+        shape = _, ho, wo, o = conv.features_shape("conv2d", x.shape, w.shape, **how)
+        t = tiles(x.shape, shape, kernel, **how)
         if t:
             x, w = t.images_to_tiles(x), t.weights_to_tiles(w)
             return t.tiles_to_features(x, w), (t, x, w)
         matrix = w.reshape(w.size // o, o)                                  # (kh·kw·C, O)
-        y = np.empty((len(x), ho, wo, o), dtype=np.result_type(x, w))
+        y = np.empty(shape, dtype=np.result_type(x, w))
         for i in groups(x, ho * wo * len(matrix) * x.itemsize, cpu.GROUP):
             np.matmul(_columns(x[i], kernel, how), matrix, out=y[i].reshape(-1, o))
         return y, None
@@ -90,13 +88,14 @@ class WeightsFromColumns:
 
     def forward(x, g, *, kernel, stride=1, padding=0, dilation=1):
         how = dict(stride=stride, padding=padding, dilation=dilation)
-        conv.check_weight_gradient(x.shape, g.shape, kernel, how)
+        shape = *kernel, *x.shape[3:], *g.shape[3:]
+        conv.features_shape("conv2d_weight_gradient", x.shape, shape, g.shape, **how)
         t = tiles(x.shape, g.shape, kernel, **how)
         if t:
             x, g = t.images_to_tiles(x), t.features_to_tiles(g)
             return t.tiles_to_weights(x, g), (t, x, g)
         columns, o = _columns(x, kernel, how), g.shape[3]
-        return (columns.T @ g.reshape(len(columns), o)).reshape(*kernel, x.shape[3], o), None
+        return (columns.T @ g.reshape(len(columns), o)).reshape(shape), None
 
     def vjp(g, y, saved, wanted, *args, **how):
         if saved is None:
@@ -132,16 +131,17 @@ class SubPixels:
 
     def forward(g, w, *, size, stride=1, padding=0, dilation=1):
         how = dict(stride=stride, padding=padding, dilation=dilation)
-        conv.check_transpose(g.shape, w.shape, size, how)
-        t = tiles((len(g), *size, w.shape[2]), g.shape, w.shape[:2], **how)
+        shape = *g.shape[:1], *size, *w.shape[2:3]
+        conv.features_shape("conv2d_transpose", shape, w.shape, g.shape, **how)
+        t = tiles(shape, g.shape, w.shape[:2], **how)
         if t:
             g, w = t.features_to_tiles(g), t.weights_to_tiles(w)
             return t.tiles_to_images(g, w), (t, g, w)
         if _sub_pixels_pay(g.shape, w.shape, size, **how):
             return _sub_pixels(g, w, size, stride, padding), None
-        (n, ho, wo, o), (kh, kw, c, _) = g.shape, w.shape
+        (_, ho, wo, o), (kh, kw, c, _) = g.shape, w.shape
         matrix = w.reshape(kh * kw * c, o)
-        y = np.empty((n, *size, c), dtype=np.result_type(g, w))
+        y = np.empty(shape, dtype=np.result_type(g, w))
         for i in groups(g, ho * wo * len(matrix) * g.itemsize, cpu.GROUP):
             flat = g[i].reshape(-1, o)
             if c < 4:                                                       # as planes

@@ -118,11 +118,10 @@ class ConvolutionInBlocks:
     """The definition in blocks of images, where all windows at once would fill the memory."""
 
     def forward(x, w, *, stride=1, padding=0, dilation=1):
-        conv.check_conv2d(x.shape, w.shape)
         how = dict(stride=stride, padding=padding, dilation=dilation)
-        size = output_size(x.shape[1:3], w.shape[:2], **how)
-        blocks = groups(x, _window_bytes(x, size, w.shape[:2]), COLUMNS)
-        return _in_blocks(conv.conv2d, x, w, blocks, (*size, w.shape[3]), how)
+        _, *shape = conv.features_shape("conv2d", x.shape, w.shape, **how)
+        blocks = groups(x, _window_bytes(x, shape[:2], w.shape[:2]), COLUMNS)
+        return _in_blocks(conv.conv2d, x, w, blocks, shape, how)
 
 
 @conv.conv2d_transpose.shortcut("cupy")

@@ -3,12 +3,15 @@
 One step, on a batch x of real samples and latents z ~ N(0, 1):
 
     fake = G(z)                                    once; both players use it
-    D:  θ_D ← θ_D − η ∂L_D(D(x), D(fake)) / ∂θ_D    fake is plain data: nothing flows back into G
+    D:  θ_D ← θ_D − η ∂L_D(D(x), D(fake)) / ∂θ_D    fake is plain data; its history is not needed
     G:  θ_G ← θ_G − η ∂L_G(D(fake)) / ∂θ_G          fake has its history; D's weights stay
 
 Real and fake go through D in two batches, so that its BatchNorm never takes one mean of both. All
 else is an option of `GAN`: the losses and what is added to them, what D is shown, what both players
 are told, who moves when and how.
+
+On a GPU a step sends there what was drawn on the host: the latents, which samples to take, and the
+random numbers of a penalty, a view or Dropout. Nothing comes back until `watch.row` reads a loss.
 """
 
 import json
@@ -17,21 +20,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .aids import call
 from .autograd import data_of, grad, no_grad
+from .average import EMA
 from .backend import device_of, to_device, to_host
 from .checks import number, whole
 from .losses import LOSSES, r1, wgan_gp
-from .optim import EMA
 from .options import can_play, functions, learnable, optimizers
 from .randomness import current, rng
 from .watch import EVERY, Diverged, Watch, row
 
-__all__ = ["GAN", "Diverged", "Round", "batches", "call", "fit", "r1", "row", "wgan_gp"]
+__all__ = ["GAN", "Diverged", "Round", "batches", "fit", "r1", "row", "wgan_gp"]
 
 
 class Round(NamedTuple):
-    """What a move is computed from; `fake` is a Tensor in G's move and an array in D's."""
+    """What a move is computed from: latents z, what both players are told, real samples, and fake
+    ones, which are a Tensor in G's move and an array in D's."""
 
     z: object
     given: tuple
@@ -74,7 +77,7 @@ class GAN:
         self.terms_d, self.terms_g = functions("terms_d", terms_d), functions("terms_g", terms_g)
         self.schedule = functions("schedule", schedule)
         self.after_d = functions("after_d", after_d)
-        self.judge, = functions("judge", judge or GAN.told)
+        self.judge, = functions("judge", judge or GAN.told)         # told: the D of now
         can_play(self, loss, average)
         for role, net in self.networks().items():
             net.name_parameters(f"{role}.")     # so that a message says which weight it means
@@ -254,7 +257,7 @@ class GAN:
 
 
 def batches(x, size):
-    """Endless random batches of x (N, ...), drawn with replacement where x lies.
+    """Endless random batches of x (N, ...). A sample may occur twice.
 
     x may be a tuple of arrays (N, ...), samples and conditions; then each batch is such a tuple.
     """
