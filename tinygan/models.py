@@ -1,31 +1,21 @@
 """The networks: multi-layer perceptrons for points and small images, DCGAN's pair for images.
 
 Generators map latents (N, latent), drawn from N(0, 1), to data; discriminators map data to one
-logit per sample, (N, 1). With classes = K > 0 both are told labels too, integers (N,) in 0..K−1:
-G(z, y) and D(x, y).
+logit per sample, (N, 1). With classes = K > 0 both are told labels too (conditions.py).
 """
 
 import math
 
 from . import nn
-from .autograd import data_of
-from .backend import xp
-from .checks import whole
-from .nn import BatchNorm, Conv2d, ConvTranspose2d, Embedding, LeakyReLU, Linear, ReLU, Reshape
-from .ops import concatenate
-
-LABEL = 16              # numbers per label that a conditional generator learns
-CONDITIONS = ("concatenate", "embedding", "projection", "auxiliary")
-
-
-class ConditionalGenerator(nn.Module):
-    """G(z, y) = net([z, e(y)]), e(y) a vector per label that is learned."""
-
-    def __init__(self, net, classes):
-        self.table, self.net = Embedding(classes, LABEL), net
-
-    def forward(self, z, y):
-        return self.net(concatenate(z, self.table(y), axis=1))
+from .conditions import (  # noqa: F401
+    CONDITIONS,
+    LABEL,
+    ConditionalDiscriminator,
+    ConditionalGenerator,
+    channels_of,
+    inputs_of,
+)
+from .nn import BatchNorm, Conv2d, ConvTranspose2d, LeakyReLU, Linear, ReLU, Reshape
 
 
 class Discriminator(nn.Sequential):
@@ -41,67 +31,6 @@ class Discriminator(nn.Sequential):
         return self[-1](h)
 
 
-class ConditionalDiscriminator(nn.Module):
-    """D(x, y), told the label in one of four ways. net: a `Discriminator` of what is then seen.
-
-    concatenate  K more channels, 1 for the label and 0 for the others (Mirza & Osindero 2014)
-    embedding    one more channel: a picture per label that is learned
-    projection   d = head(h) + e(y) · h, h the features (Miyato & Koyama 2018, eq. 3)
-    auxiliary    not told: `classify` guesses the label from the features (Odena et al. 2017)
-
-    A projection draws about one digit per class from the networks of `recipes.build` (conv): after
-    2,000 steps a pixel's deviation within a class is 0.02 for seeds 0 to 2, with `embedding` 0.31
-    (seed 0), 0.31 for real digits. D wins, and it is not known why. Small rows help 8×8 digits.
-    """
-
-    def __init__(self, net, places, classes, condition):
-        self.net, self.classes, self.condition = net, classes, condition
-        self.places = tuple(places)                                 # (H, W), or () for points
-        features = net[-1].weight.shape[0]
-        if condition == "auxiliary":
-            self.classifier = Linear(features, classes)
-        elif condition == "embedding":
-            self.table = Embedding(classes, math.prod(places))
-        elif condition == "projection":             # its rows start as a head's: N(0, 1) drowns it
-            self.table = Embedding(classes, features)
-            self.table.weight = nn.uniform((classes, features), features, "Embedding.weight")
-
-    def features(self, x, y=None):
-        """What the head sees: (N, features)."""
-        if self.condition == "concatenate":
-            label = xp(data_of(x)).eye(self.classes, dtype=x.dtype)[y]              # (N, K)
-            plane = xp(data_of(x)).ones((*x.shape[:-1], 1), x.dtype)                # (N, H, W, 1)
-            x = concatenate(x, plane * label.reshape(len(y), *[1] * len(self.places), -1), axis=-1)
-        elif self.condition == "embedding":
-            x = concatenate(x, self.table(y).reshape((-1, *self.places, 1)), axis=-1)
-        return self.net.features(x)
-
-    def forward(self, x, y):
-        h = self.features(x, y)
-        d = self.net.head(h)
-        if self.condition == "projection":
-            d = d + (self.table(y) * h).sum(axis=1, keepdims=True)
-        return d
-
-    def classify(self, x):
-        """Logits (N, K) of the label, by the auxiliary classifier."""
-        return self.classifier(self.features(x))
-
-
-def _inputs(latent, classes):
-    """How many numbers a generator's first layer sees."""
-    more = LABEL if whole("generator: classes", classes, 0) else 0
-    return whole("generator: latent", latent) + more
-
-
-def _channels(channels, classes, condition):
-    """How many channels a discriminator's first layer sees."""
-    if condition not in CONDITIONS:
-        raise ValueError(f"condition: expected one of {', '.join(CONDITIONS)}, got {condition!r}")
-    classes = whole("discriminator: classes", classes, 0)
-    return channels + {"concatenate": classes, "embedding": min(classes, 1)}.get(condition, 0)
-
-
 def _dense(widths):
     """Linear and LeakyReLU from each width to the next."""
     return [layer for a, b in zip(widths, widths[1:], strict=False)
@@ -113,7 +42,7 @@ def mlp_generator(latent=16, shape=(2,), hidden=(128, 128), classes=0):
 
     Images end in tanh.
     """
-    widths = (_inputs(latent, classes), *hidden)
+    widths = (inputs_of(latent, classes), *hidden)
     end = [nn.Tanh(), Reshape(*shape)] if len(shape) > 1 else []
     net = nn.Sequential(*_dense(widths), Linear(widths[-1], math.prod(shape)), *end)
     return ConditionalGenerator(net, classes) if classes else net
@@ -122,7 +51,7 @@ def mlp_generator(latent=16, shape=(2,), hidden=(128, 128), classes=0):
 def mlp_discriminator(shape=(2,), hidden=(128, 128), classes=0, condition="embedding"):
     """Samples (N, *shape) → logits (N, 1): Linear and LeakyReLU per hidden width, then Linear."""
     *places, channels = shape
-    widths = (math.prod(places) * _channels(channels, classes, condition), *hidden)
+    widths = (math.prod(places) * channels_of(channels, classes, condition), *hidden)
     start = [nn.Flatten()] if places else []
     net = Discriminator(*start, *_dense(widths), Linear(widths[-1], 1))
     return ConditionalDiscriminator(net, places, classes, condition) if classes else net
@@ -148,7 +77,7 @@ def conv_generator(latent=100, size=28, channels=1, width=64, hidden=None, class
     (Karras et al. 2019, section 2): the more of them, the more abruptly the picture may change
     where the latent passes from one kind of picture to another.
     """
-    inputs, (times, start) = _inputs(latent, classes), _levels(size)
+    inputs, (times, start) = inputs_of(latent, classes), _levels(size)
     layers, c = [], width * 2 ** (times - 1)
     for units in hidden if isinstance(hidden, tuple) else () if hidden is None else (hidden,):
         layers += [Linear(inputs, units, bias=False), BatchNorm(units), ReLU()]
@@ -172,7 +101,7 @@ def conv_discriminator(size=28, channels=1, width=64, norm=True, hidden=None, cl
     out, as a gradient penalty demands. `hidden` puts a dense layer of so many units before the
     logit, see `conv_generator`.
     """
-    layers, c, (times, end) = [], _channels(channels, classes, condition), _levels(size)
+    layers, c, (times, end) = [], channels_of(channels, classes, condition), _levels(size)
 
     def add(layer, out, norm):
         layers.extend([layer, *([BatchNorm(out)] if norm else []), LeakyReLU(0.2)])
