@@ -19,7 +19,7 @@ CHAPTERS = {
     "The engine rooms: the same numbers, faster. Of these the book imports shortcuts.py alone, the register.":
         "shortcuts cpu cpu_conv cpu_winograd gpu",
     "Around it.":
-        "backend checks randomness options average recipes aids conditions views watch",
+        "backend checks randomness options average recipes aids conditions recurrent views watch",
 }
 
 

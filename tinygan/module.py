@@ -17,6 +17,7 @@ So a graph that was recorded with the old array keeps the values it was computed
 """
 
 import copy
+import math
 import reprlib
 from collections import deque
 from collections.abc import Mapping, Set, ValuesView
@@ -27,6 +28,7 @@ import numpy as np
 
 from .autograd import Tensor, data_of
 from .backend import device_of, pick_device, to_device, to_host
+from .randomness import rng
 
 _running = ContextVar("the Module whose forward this thread runs", default=None)
 _watcher = ContextVar("a function of (module, output), called after every Module", default=None)
@@ -37,6 +39,12 @@ class Parameter(Tensor):
 
     __slots__ = ()
     itself = property(lambda self: self)        # Module.entries uses it for one in a list
+
+
+def uniform(shape, fan_in, name=None):
+    """A Parameter uniform in ±1/√fan_in: PyTorch's default for weights and biases alike."""
+    bound = 1 / math.sqrt(fan_in)
+    return Parameter(rng("init").uniform(-bound, bound, shape).astype(np.float32), name)
 
 
 class Module:
@@ -109,8 +117,8 @@ class Module:
 
     def named_parameters(self):
         """{dotted name: Parameter}; one that is used in two places is listed once."""
-        found = {name: getattr(owner, attribute) for name, owner, attribute in self.entries()}
-        return {name: p for name, p in found.items() if isinstance(p, Parameter)}
+        return {name: p for name, owner, attribute in self.entries()
+                if isinstance(p := getattr(owner, attribute), Parameter)}
 
     def parameters(self):
         """The list of Parameters, in the order of `named_parameters`."""
@@ -118,8 +126,8 @@ class Module:
 
     def buffers(self):
         """The list of state arrays, in the order of definition."""
-        found = [getattr(owner, attribute) for _, owner, attribute in self.entries()]
-        return [v for v in found if not isinstance(v, Parameter)]
+        return [v for _, owner, attribute in self.entries()
+                if not isinstance(v := getattr(owner, attribute), Parameter)]
 
     def name_parameters(self, prefix=""):
         """Give every Parameter its dotted name for messages, after a prefix; returns the Module."""
@@ -192,22 +200,18 @@ class Module:
             for m, training in modes:
                 m.training = training
 
-    def describe(self):
-        """What `repr` shows between the parentheses: numbers, and tuples of integers by name."""
-        shown = []
-        for name, value in vars(self).items():
-            if isinstance(value, (int, float)) and name != "training":
-                shown.append(str(value))
-            elif isinstance(value, tuple) and all(isinstance(n, int) for n in value):
-                shown.append(f"{name} {'x'.join(map(str, value))}")
-        return ", ".join(shown)
-
     @reprlib.recursive_repr()
     def __repr__(self):
-        lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ")
-                 for name, child in self.children()]
-        body = "\n" + "\n".join(lines) + "\n" if lines else self.describe()
-        return f"{type(self).__name__}({body})"
+        name, parts, shown = type(self).__name__, self.children(), []
+        if parts:
+            lines = [f"({n}): {part!r}".replace("\n", "\n  ") for n, part in parts]
+            return f"{name}(\n  " + "\n  ".join(lines) + "\n)"
+        for n, value in vars(self).items():             # numbers, and tuples of integers by name
+            if isinstance(value, (int, float)) and n != "training":
+                shown.append(str(value))
+            elif isinstance(value, tuple) and all(isinstance(i, int) for i in value):
+                shown.append(f"{n} {'x'.join(map(str, value))}")
+        return f"{name}({', '.join(shown)})"
 
 
 def _is_array(value):

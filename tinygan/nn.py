@@ -14,20 +14,15 @@ from . import conv, ops
 from .autograd import data_of, no_grad
 from .backend import device_of, to_device, xp
 from .checks import images, in_type_of, number, pair, whole
-from .module import Module, Parameter, Sequential, watching
+from .module import Module, Parameter, Sequential, uniform, watching
 from .norms import BatchNorm, InstanceNorm, LayerNorm, Norm
 from .randomness import rng
+from .recurrent import GRU
 
 __all__ = ["AvgPool2d", "BatchNorm", "Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "Flatten",
            "GRU", "InstanceNorm", "LayerNorm", "LeakyReLU", "Linear", "MaxPool2d", "Module",
            "Parameter", "ReLU", "Reshape", "Sequential", "Sigmoid", "Softmax", "Tanh", "Upsample",
            "normal_", "summary", "uniform", "watching"]
-
-
-def uniform(shape, fan_in, name=None):
-    """A Parameter uniform in ±1/√fan_in: PyTorch's default for weights and biases alike."""
-    bound = 1 / math.sqrt(fan_in)
-    return Parameter(rng("init").uniform(-bound, bound, shape).astype(np.float32), name)
 
 
 def normal_(module, std=0.02):
@@ -146,62 +141,11 @@ class Embedding(Module):
 
     def __init__(self, num, dim):
         self.num, self.dim = whole("Embedding: num", num), whole("Embedding: dim", dim)
-        values = rng("init").standard_normal((self.num, self.dim), dtype=np.float32)
-        self.weight = Parameter(values, "Embedding.weight")
+        self.weight = Parameter(rng("init").standard_normal((self.num, self.dim), dtype=np.float32),
+                                "Embedding.weight")
 
     def forward(self, index):
         return ops.embedding(self.weight, index)
-
-
-class GRU(Module):
-    """A gated recurrent unit: reads a sequence step by step and keeps a state h (Cho et al. 2014).
-
-        r = σ(x Wᵣ + bᵣ + h Uᵣ + cᵣ)            reset: how much of the old state the candidate sees
-        z = σ(x W_z + b_z + h U_z + c_z)        update: how much of the old state stays
-        n = tanh(x Wₙ + bₙ + r (h Uₙ + cₙ))     the candidate
-        h ← (1 − z) n + z h
-
-    x (N, T, input_size) and a first state (N, hidden_size), zeros unless given → the states after
-    every step (N, T, hidden_size), and the last one (N, hidden_size). As in PyTorch r multiplies
-    after the product with Uₙ (in the paper before it), and everything starts in ±1/√hidden_size.
-    weight_x = (Wᵣ W_z Wₙ) is (input_size, 3 hidden_size), weight_h = (Uᵣ U_z Uₙ) likewise; bias_x
-    and bias_h are the b and c. (PyTorch's weight_ih_l0 and weight_hh_l0 are their transposes.)
-    """
-
-    def __init__(self, input_size, hidden_size, bias=True):
-        self.input_size = k = whole("GRU: input_size", input_size)
-        self.hidden_size = h = whole("GRU: hidden_size", hidden_size)
-        self.weight_x = uniform((k, 3 * h), h, "GRU.weight_x")
-        self.weight_h = uniform((h, 3 * h), h, "GRU.weight_h")
-        self.bias_x = uniform((3 * h,), h, "GRU.bias_x") if bias else None
-        self.bias_h = uniform((3 * h,), h, "GRU.bias_h") if bias else None
-
-    def forward(self, x, h=None):
-        x = in_type_of(self, x, self.weight_x)
-        k, size = self.input_size, self.hidden_size
-        if x.ndim != 3 or x.shape[1] == 0 or x.shape[2] != k:
-            raise ValueError(f"GRU: expected x of shape (N, T, {k}) with T >= 1, got {x.shape}")
-        if h is None:
-            h = xp(data_of(x)).zeros((x.shape[0], size), dtype=x.dtype)
-        h = in_type_of(self, h, self.weight_h)
-        if h.shape != (x.shape[0], size):
-            raise ValueError(f"GRU: expected a state of shape {(x.shape[0], size)}, got {h.shape}")
-        states = []
-        for t in range(x.shape[1]):
-            h = self.step(x[:, t], h)
-            states.append(h)
-        return ops.stack(states, axis=1), h
-
-    def step(self, x, h):
-        """The next state, for one step of the sequence, x (N, input_size), and a state h."""
-        size = self.hidden_size
-        a, b = x @ self.weight_x, h @ self.weight_h             # (N, 3 hidden_size): for r, z and n
-        if self.bias_x is not None:
-            a, b = a + self.bias_x, b + self.bias_h
-        gates = ops.sigmoid(a[:, :2 * size] + b[:, :2 * size])
-        r, z = gates[:, :size], gates[:, size:]
-        n = ops.tanh(a[:, 2 * size:] + r * b[:, 2 * size:])
-        return n + z * (h - n)                                  # (1 − z) n + z h
 
 
 # ------------------------------------------------------------------- layers without weights
@@ -216,10 +160,8 @@ class Dropout(Module):
     def forward(self, x):
         if not self.training or self.p == 0:
             return x
-        if self.p == 1:
-            return x * 0.0
-        keep = rng("dropout").random(x.shape, dtype=np.float32) >= self.p
-        return x * to_device(keep.astype(x.dtype) / (1 - self.p), device_of(data_of(x)))
+        keep = rng("dropout").random(x.shape, dtype=np.float32) >= self.p       # nothing if p = 1
+        return x * to_device(keep.astype(x.dtype) / (1 - self.p or 1), device_of(data_of(x)))
 
 
 class Reshape(Module):
