@@ -81,11 +81,11 @@ def _walk(y, g, targets, create_graph):
 
     Newest first: when a Tensor's turn comes, all its uses have added their share to its gradient.
     """
-    wanted, found = {t.number for t in targets}, {}
+    asked, found = {t.number for t in targets}, {}
     grads = {y.number: g if create_graph else data_of(g)}
     for t, needed in reversed(_tape(y, targets)):
         g = grads.pop(t.number)
-        if t.number in wanted:
+        if t.number in asked:
             found[t.number] = g
         if not needed:
             continue
@@ -143,10 +143,10 @@ def _tape(y, targets):
     return between
 
 
-def _shares(t, g, needed, record):
-    """The shares of the parents of t that are needed: Tensors to record, else arrays."""
+def _shares(t, g, needed, create_graph):
+    """The shares of the parents of t that are needed: Tensors with `create_graph`, else arrays."""
     y, args = t, t.args
-    if not record:
+    if not create_graph:
         y, args = t._data, [a._data if isinstance(a, Tensor) else a for a in t.args]
         vjp = t.op.faster("vjp", (g,)) if t.op.shortcuts else None
         if vjp is not None:

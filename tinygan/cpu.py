@@ -33,8 +33,8 @@ def keep_freed_memory():
     A training step frees and allocates the same sizes over and over, and every fresh page costs a
     fault: a chain of products of (64, 14, 14, 64) arrays takes four times as long without this, a
     training step of large convolutions about 5 % longer (benchmarks/tricks.py). The price is that
-    the process keeps its peak memory until it ends. So the `tinygan` command calls this, and
-    importing tinygan does not, unless TINYGAN_KEEP_MEMORY=1. Without glibc it does nothing.
+    the process keeps its peak memory until it ends. So the `tinygan` command calls this unless
+    TINYGAN_KEEP_MEMORY=0, and importing tinygan only if it is 1. Without glibc it does nothing.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

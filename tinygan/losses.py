@@ -113,7 +113,7 @@ def gradient_penalty(critic, x, center=1.0, one_sided=False):
     slope = slope.reshape((len(x), -1))                     # (N, features)
     if center == 0:                 # ‖·‖² needs no square root, whose slope at 0 is infinite
         return (slope ** 2).sum(axis=1).mean()
-    excess = norm(slope, axis=1) - center                   # (N,)
+    excess = norm(slope, axis=1) - center                   # (N,); norm's own slope at 0 is 0
     return ((relu(excess) if one_sided else excess) ** 2).mean()
 
 

@@ -3,6 +3,7 @@
 Arguments are spelled as in PyTorch, shapes as in Keras: points are (N, features), images (N, H, W,
 C). Weights start as PyTorch's do, uniform in ±1/√fan_in, drawn from the random generator 'init'. A
 plain array that meets a layer with parameters is converted to their type; a Tensor keeps its own.
+Two kinds of layers have files of their own: norms.py and recurrent.py.
 """
 
 import math

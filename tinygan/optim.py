@@ -28,7 +28,7 @@ class Optimizer:
 
     def __init_subclass__(cls):
         if {"update", "update_each"} & vars(cls).keys():
-            cls.definition = Definition(cls.__name__)   # without the shortcuts of what it changes
+            cls.definition = Definition(cls.__name__)   # shortcuts.py: a new update has none yet
 
     def __init__(self, params, lr):
         who = type(self).__name__

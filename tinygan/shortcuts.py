@@ -14,9 +14,9 @@ the definition computed y. `wanted[i]` says whether the share of argument i is n
 must not change any of the arrays that it is given. That of an optimiser has `step(optimiser,
 grads)` instead, and moves the parameters in place.
 
-All shortcuts live in the two engine rooms, cpu.py with cpu_conv.py and gpu.py. The tests hold each
-of them to its definition. `plain()` switches them off, so that a debugger steps through the
-definitions; so does the environment variable TINYGAN_PLAIN=1, for a whole program.
+All shortcuts live in the engine rooms, cpu.py with cpu_conv.py and gpu.py. tests/test_shortcuts.py
+holds each of them to its definition. `plain()` switches them off, so that a debugger steps through
+the definitions; so does the environment variable TINYGAN_PLAIN=1, for a whole program.
 """
 
 import os
@@ -62,7 +62,7 @@ class Definition:
         return register
 
     def faster(self, part, arrays):
-        """The function `part` ("forward", "vjp") of the shortcut for these arrays, or None."""
+        """The shortcut's function `part` ("forward", "vjp", "step") for these arrays, or None."""
         off = _off.get()
         if off and (off == ALL or self.name in off):
             return None
