@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from tinygan import cli, data, plot
+from tinygan.conditions import CONDITIONS
 from tinygan.losses import LOSSES
-from tinygan.models import CONDITIONS
 from tinygan.randomness import seed
 from tinygan.recipes import DEFAULTS, RECIPES
 

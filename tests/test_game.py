@@ -9,6 +9,7 @@ import pytest
 
 from tinygan import Tensor, backend, data, grad, metrics, models, nn, optim
 from tinygan.aids import auxiliary, coded
+from tinygan.conditions import CONDITIONS
 from tinygan.losses import LOSSES, Loss, interpolate, r1, r2, wgan_gp
 from tinygan.ops import norm
 from tinygan.optim import SGD, Adam, RMSProp
@@ -277,7 +278,7 @@ def corners(n=900):
     return centres, (centres[labels] + 0.1 * np.random.default_rng(0).standard_normal((n, 2))).astype(np.float32), labels
 
 
-@pytest.mark.parametrize("condition", models.CONDITIONS)
+@pytest.mark.parametrize("condition", CONDITIONS)
 def test_a_conditional_gan_obeys(condition):
     """The share of samples nearest to the corner asked for. Seeds 0 to 2 reach 1.00; without labels it is 0.33."""
     centres, x, labels = corners()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tinygan import Tensor, backend, models, nn
+from tinygan.conditions import CONDITIONS, LABEL
 from tinygan.randomness import seed
 
 
@@ -172,7 +173,7 @@ def plain(net, x):
 @pytest.mark.parametrize("shape", [(2,), (3, 4, 2)])
 def test_the_four_ways_of_telling_the_label_are_their_formulas(shape):
     x, y = noise(5, *shape).astype(np.float32), np.array([2, 0, 1, 1, 2])
-    d = {how: models.mlp_discriminator(shape, (6,), classes=3, condition=how) for how in models.CONDITIONS}
+    d = {how: models.mlp_discriminator(shape, (6,), classes=3, condition=how) for how in CONDITIONS}
     onehot = np.broadcast_to(np.eye(3, dtype=np.float32)[y].reshape(5, *[1] * (len(shape) - 1), 3), (5, *shape[:-1], 3))
     expected = {"concatenate": plain(d["concatenate"].net, np.concatenate([x, onehot], axis=-1))}
     plane = d["embedding"].table.weight.data[y].reshape(5, *shape[:-1], 1)
@@ -193,10 +194,10 @@ def test_a_conditional_generator_joins_the_latent_and_the_labels_vector():
     g = models.mlp_generator(4, hidden=(), classes=3)
     z, y = noise(5, 4).astype(np.float32), np.array([2, 0, 1, 1, 2])
     np.testing.assert_allclose(g(z, y).data, plain(g.net, np.concatenate([z, g.table.weight.data[y]], axis=1)), rtol=1e-5)
-    assert g.table.weight.shape == (3, models.LABEL)
+    assert g.table.weight.shape == (3, LABEL)
 
 
-@pytest.mark.parametrize("condition", models.CONDITIONS)
+@pytest.mark.parametrize("condition", CONDITIONS)
 def test_convolutional_networks_take_labels_too(condition, device):
     g, d = models.conv_generator(5, 8, 2, 2, classes=3).to(device), models.conv_discriminator(
         8, 2, 2, classes=3, condition=condition).to(device)

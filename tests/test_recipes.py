@@ -8,6 +8,7 @@ import pytest
 
 from tinygan import data, metrics, models, nn, recipes
 from tinygan.aids import SpectralNorm
+from tinygan.conditions import CONDITIONS
 from tinygan.optim import Adam, RMSProp
 from tinygan.randomness import seed
 from tinygan.recipes import DEFAULTS, HIDDEN, RECIPES, build, field
@@ -110,7 +111,7 @@ def test_clipping_is_done_by_rmsprop_with_the_given_rate():
     assert max(abs(p.data).max() for p in gan.d.parameters()) <= np.float32(0.2)
 
 
-@pytest.mark.parametrize("condition", models.CONDITIONS)
+@pytest.mark.parametrize("condition", CONDITIONS)
 @pytest.mark.parametrize("model, shape", KINDS)
 def test_recipes_with_classes(model, shape, condition):
     gan = build(config(model, classes=3, condition=condition), shape)

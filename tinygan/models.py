@@ -7,14 +7,7 @@ logit per sample, (N, 1). With classes = K > 0 both are told labels too (conditi
 import math
 
 from . import nn
-from .conditions import (  # noqa: F401
-    CONDITIONS,
-    LABEL,
-    ConditionalDiscriminator,
-    ConditionalGenerator,
-    channels_of,
-    inputs_of,
-)
+from .conditions import ConditionalDiscriminator, ConditionalGenerator, channels_of, inputs_of
 from .nn import BatchNorm, Conv2d, ConvTranspose2d, LeakyReLU, Linear, ReLU, Reshape
 
 

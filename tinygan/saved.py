@@ -20,9 +20,9 @@ from PIL import Image
 
 from . import checkpoint, recipes
 from .checkpoint import CheckpointError, refused
+from .conditions import CONDITIONS
 from .files import require_regular
 from .losses import LOSSES
-from .models import CONDITIONS
 from .randomness import Randomness
 
 # What the options can be: from one number to another, or one of several.
