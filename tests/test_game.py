@@ -297,7 +297,7 @@ def test_a_projection_leaves_variety_within_a_class(value):
     """The spread of a pixel within a class, digits of 8×8 pixels: 0.183, 0.106 and 0.113 for seeds 0 to 2, 0.153 for real ones.
 
     Where the rows start from N(0, 1), ⟨e(y), h⟩ drowns the rest of the logit. D is right in 98 of 100 cases, G draws about
-    one picture per class, and the spread is 0.029 to 0.052. On 28×28 digits small rows are not enough, see models.py.
+    one picture per class, and the spread is 0.029 to 0.052. On 28×28 digits small rows are not enough, see conditions.py.
     """
     digits = data.digits()
     x = np.pad(digits.x, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=-1)                 # (N, 32, 32, 1)

@@ -701,7 +701,7 @@ def test_the_book_knows_neither_cupy_nor_the_engine_rooms():
     rooms = {"gpu.py", "cpu.py", "cpu_conv.py", "cpu_winograd.py"}
     assert files_that(lambda source: imported(source) & {"cpu", "gpu"}) - rooms == {"__init__.py", "cli.py"}        # cli: the memory
     others = rooms | {"backend.py", "shortcuts.py"}
-    assert files_that(lambda source: "shortcut(" in source) <= others | {"optim.py"}, "optim.py: the class method"
+    assert files_that(lambda source: "shortcut(" in source) <= others
 
 
 def test_those_scans_see_what_they_look_for():

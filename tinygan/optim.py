@@ -4,6 +4,7 @@
 
 θ is a parameter, g its gradient, η the learning rate `lr`. Updates happen in place and mark the
 parameter as changed, so that a loss computed before the step cannot be differentiated after it.
+The average of a network's weights over the steps, `EMA`, stands in average.py.
 """
 
 import math

@@ -48,7 +48,7 @@ def build(config, shape):
     """The GAN of a configuration, for samples of this shape: (2,) or (H, W, C).
 
     config has model ('mlp' or 'conv'), loss or recipe, width, latent, lr, device, and may have
-    batch_size, pack, classes and condition (see models.py).
+    batch_size, pack, classes and condition (see conditions.py).
     """
     name = getattr(config, "recipe", None) or config.loss
     if name not in RECIPES:
