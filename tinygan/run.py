@@ -3,7 +3,8 @@
 A run folder holds
 
     config.json       the options, so that the run can be repeated, sampled from and resumed
-    weights.npz       the newest checkpoint: networks, optimisers, random generators and the log
+    weights.npz       the newest checkpoint: networks, the average of G, optimisers, number of steps
+                      and random generators (`GAN.state_dict`), and the log
     weights-<step>.npz                earlier checkpoints, with --keep
     frames.npz        the pictures so far
     log.csv           step, losses, D's mean scores on real and fake samples, seconds
