@@ -25,9 +25,13 @@ from .module import number, whole
 from .optim import EMA
 from .options import can_play, functions, learnable, optimizers
 from .randomness import current, rng
+from .shortcuts import Definition
 from .watch import EVERY, Diverged, Watch, row
 
 __all__ = ["GAN", "Diverged", "Round", "batches", "call", "fit", "r1", "row", "wgan_gp"]
+
+
+verdicts = Definition("verdicts")      # D(real) and D(fake)
 
 
 class Round(NamedTuple):
@@ -138,7 +142,8 @@ class GAN:
     def _loss_d(self, r):
         """L_D with all that is added to it, and the logits D(real) and D(fake)."""
         d, real, fake = self.told(r), self.see(r.real), self.see(r.fake)
-        d_real, d_fake = d(real), d(fake)
+        both = verdicts.faster("both", (data_of(real),))
+        d_real, d_fake = both and both(d, real, fake) or (d(real), d(fake))
         loss = self.loss.discriminator(d_real, d_fake)
         loss = sum((penalty(d, real, fake) for penalty in self.penalty or ()), start=loss)
         return sum((term(self, r) for term in self.terms_d), start=loss), d_real, d_fake
