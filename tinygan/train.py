@@ -6,9 +6,9 @@ One step, on a batch x of real samples and latents z ~ N(0, 1):
     D:  θ_D ← θ_D − η ∂L_D(D(x), D(fake)) / ∂θ_D    fake is plain data: nothing flows back into G
     G:  θ_G ← θ_G − η ∂L_G(D(fake)) / ∂θ_G          fake has its history; D's weights stay
 
-Real and fake go through D in two batches, so that its BatchNorm never takes one mean of both. All
-else is an option of `GAN`: the losses and what is added to them, what D is shown, what both players
-are told, who moves when and how.
+Real and fake go through D in two batches, so that its BatchNorm never takes one mean of both. (A
+shortcut joins them where no layer of D mixes samples.) All else is an option of `GAN`: the losses
+and what is added to them, what D is shown, what both players are told, who moves when and how.
 """
 
 import json
@@ -31,7 +31,7 @@ from .watch import EVERY, Diverged, Watch, row
 __all__ = ["GAN", "Diverged", "Round", "batches", "call", "fit", "r1", "row", "wgan_gp"]
 
 
-verdicts = Definition("verdicts")      # D(real) and D(fake)
+verdicts = Definition("verdicts")       # D(real) and D(fake), in GAN._loss_d
 
 
 class Round(NamedTuple):
