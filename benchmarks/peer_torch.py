@@ -58,8 +58,12 @@ def networks(w):
     return nn.Sequential(*g), nn.Sequential(*d, nn.Flatten(), nn.Linear(size * size * c, 1))
 
 
-def make(w, device="cpu", layout="contiguous", fused=True):
-    """A function that runs one training step of the workload; fused: Adam as one loop, which has to be asked for."""
+def make(w, device="cpu", layout="contiguous", fused=True, joined=False):
+    """A function that runs one training step of the workload.
+
+    fused: Adam as one loop, which has to be asked for. joined: D answers real and fake in one pass, where it has no BatchNorm.
+    """
+    joined = joined and (w.net == "mlp" or w.penalty)
     device = {"gpu": "cuda"}.get(device, device)
     g, d = networks(w)
     shape = (w.shape[2], *w.shape[:2]) if w.net == "conv" else (math.prod(w.shape),)
@@ -79,7 +83,7 @@ def make(w, device="cpu", layout="contiguous", fused=True):
     def step():
         fake = g(torch.randn(w.batch, w.latent, device=device))
         cut = fake.detach()
-        d_real, d_fake = d(real), d(cut)
+        d_real, d_fake = d(torch.cat([real, cut])).split(w.batch) if joined else (d(real), d(cut))
         if w.loss == "wasserstein":
             loss = d_fake.mean() - d_real.mean()
         else:

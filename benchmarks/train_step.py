@@ -3,7 +3,7 @@
     python benchmarks/train_step.py                       every workload against PyTorch (pip install -e ".[bench]")
     python benchmarks/train_step.py ring mlp --turns 20   some workloads
     python benchmarks/train_step.py --peers torch jax     other libraries, where they are installed: torch, torch_default (Adam
-                                                          not fused), autograd, jax
+                                                          not fused), torch_joined (one pass of D), autograd, jax
     python benchmarks/train_step.py --guard               before and after a change: under two minutes, tinygan against PyTorch
     python benchmarks/train_step.py --against PATH        this checkout against another one (git worktree add PATH REF)
 

@@ -69,7 +69,7 @@ def record(step, definition, shortcut):
             calls.append((part, args, kwargs))
             return getattr(shortcut, part)(*args, **kwargs)
         return call
-    parts = [part for part in ("forward", "vjp", "step") if hasattr(shortcut, part)]
+    parts = [part for part in ("forward", "vjp", "step", "both") if hasattr(shortcut, part)]
     definition.shortcuts["numpy"] = SimpleNamespace(**{part: noted(part) for part in parts})
     try:
         step()
@@ -84,6 +84,10 @@ def run(definition, shortcut, part, args, kwargs):
         definition.compute(args, kwargs)
     elif part == "step":
         (shortcut.step if shortcut else type(args[0]).update_each)(*args)
+    elif part == "both":
+        if not shortcut or shortcut.both(*args) is None:
+            d, *batches = args
+            [d(x) for x in batches]
     elif not shortcut or shortcut.vjp(*args, **kwargs) is None:
         g, y, _, wanted, *raw = args
         for i in (i for i, wants in enumerate(wanted) if wants):

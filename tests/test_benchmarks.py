@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinygan import elementwise, models, optim, shortcuts, train
-from tinygan.cpu import InBlocks, JoinedRows, LargerOfTwo
+from tinygan.cpu import InBlocks, JoinedRows, LargerOfTwo, OnePass
 from tinygan.reductions import normalize
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,7 +42,7 @@ def test_every_shortcut_on_numpy_is_timed(tricks):
 
 @pytest.mark.parametrize("definition, shortcut, parts", [
     (normalize, JoinedRows, {"forward", "vjp"}), (elementwise.leaky_relu, LargerOfTwo, {"forward", "vjp"}),
-    (optim.Adam.definition, InBlocks, {"step"})])
+    (optim.Adam.definition, InBlocks, {"step"}), (train.verdicts, OnePass, {"both"})])
 def test_recorded_calls_run_with_the_shortcut_and_without(definition, shortcut, parts, tricks, monkeypatch):
     """Recording changes no result and stays in place no longer than the step; a call that is run
     again takes the way that it is told."""

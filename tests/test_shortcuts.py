@@ -11,14 +11,15 @@ import pytest
 import table
 from table import ROWS, host, like, near, second, tensors
 
-from tinygan import Tensor, cpu, gpu, nn, ops, plain, shortcuts
+import tinygan
+from tinygan import Tensor, aids, cpu, gpu, models, nn, ops, plain, shortcuts, train, views
 from tinygan.autograd import Op, grad, op
 from tinygan.backend import to_device, to_host
 from tinygan.optim import Optimizer
 from tinygan.shortcuts import REGISTERED
 
 OF_OPS = [(d, room) for d, room, _ in REGISTERED if isinstance(d, Op)]
-OF_OPTIMISERS = [(d, room) for d, room, _ in REGISTERED if not isinstance(d, Op)]
+OF_OPTIMISERS = [(d, room) for d, room, _ in REGISTERED if not isinstance(d, Op) and d is not train.verdicts]
 
 
 def classes(kind):
@@ -106,6 +107,57 @@ def test_an_optimisers_shortcut_is_its_definition(definition, room, dtype, devic
     for switch in (lambda t: False, lambda t: t % 2 == 0):
         for a, b in zip(run(switch), reference, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12 if dtype == np.float64 else 2e-5, atol=1e-14 if dtype == np.float64 else 1e-6)
+
+
+def player(device, d=(), **how):
+    """A GAN in float64 on points, with these layers in the middle of its discriminator."""
+    tinygan.seed(0)
+    nets = models.mlp_generator(3, (2,), (5,)), nn.Sequential(nn.Linear(2, 5), *d, nn.Linear(5, 1))
+    for p in (p for net in nets for p in net.parameters()):
+        p.data = p.data.astype(np.float64)
+    return train.GAN(*(net.to(device) for net in nets), 3, **how)
+
+
+def play(gan, device):
+    """Three steps: how many samples D's first layer saw at a time, and all weights afterwards."""
+    x, sizes = np.random.default_rng(0).standard_normal((6, 2)), []
+    for _ in range(3):
+        with nn.watching(lambda m, y: sizes.append(len(y)) if m is gan.d[0] else None):
+            gan.step(to_device(x, device))
+    return sizes, np.concatenate([to_host(p.data).ravel() for p in gan.parameters()])
+
+
+@pytest.mark.parametrize("how", [{}, {"loss": "wasserstein", "penalty": train.wgan_gp()}, {"view": views.Noise(0.1)},
+                                 {"view": lambda x, step: x * 2}, {"loss": "relativistic"}], ids=lambda h: "-".join(h) or "plain")
+def test_one_pass_of_both_batches_is_two_passes(how, device):
+    """D answers 12 samples at once instead of 6 and 6, and every weight ends up where it would have."""
+    d = lambda: [nn.LeakyReLU(0.2), nn.LayerNorm(5)]        # noqa: E731
+    sizes, weights = play(player(device, d(), **how), device)
+    with plain("verdicts"):
+        apart, expected = play(player(device, d(), **how), device)
+    assert 12 in sizes and 12 not in apart and len(sizes) == len(apart) - 3
+    np.testing.assert_allclose(weights, expected, rtol=1e-10, atol=1e-10)    # Adam makes much of rounding
+
+
+class Centred(nn.LeakyReLU):
+    """A layer of a reader's own that mixes the samples."""
+
+    def forward(self, x):
+        return x - x.mean(axis=0)
+
+
+@pytest.mark.parametrize("layer", [lambda: nn.BatchNorm(5), Centred, lambda: nn.Dropout(0.5), lambda: nn.Softmax(0),
+                                   lambda: aids.SpectralNorm(nn.Linear(5, 5))],
+                         ids=["batch", "own", "dropout", "softmax", "spectral"])
+def test_samples_that_are_mixed_keep_two_passes(layer, device):
+    """What draws random numbers, keeps a state or is unknown counts as mixing, too."""
+    assert 12 not in play(player(device, [layer()]), device)[0]
+
+
+def test_what_a_layer_was_given_as_forward_keeps_two_passes(device):
+    gan = player(device, [nn.ReLU()])
+    gan.d[1].forward = lambda x: x - x.mean(axis=0)
+    assert 12 not in play(gan, device)[0]
 
 
 @pytest.mark.parametrize("definition, room", OF_OPS, ids=name_of)

@@ -1,7 +1,7 @@
 """Shortcuts: other ways to the same numbers, registered from outside.
 
 The book says *what* is computed, in the plainest way. Where a cleverer way is faster, it is
-registered for one definition (an op, or an optimiser) and one array module, "numpy" or "cupy":
+registered for one definition (mostly an op) and one array module, "numpy" or "cupy":
 
     @leaky_relu.shortcut("numpy")
     class Name:
@@ -12,7 +12,8 @@ registered for one definition (an op, or an optimiser) and one array module, "nu
 Either function may be missing. `saved` is whatever `forward` wants `vjp` to have; it is None when
 the definition computed y. `wanted[i]` says whether the share of argument i is needed. A shortcut
 must not change any of the arrays that it is given. That of an optimiser has `step(optimiser,
-grads)` instead, and moves the parameters in place.
+grads)` instead, and moves the parameters in place; that of the discriminator's verdicts in train.py
+has `both(d, real, fake)`.
 
 All shortcuts live in the engine rooms, cpu.py with cpu_conv.py and gpu.py. tests/test_shortcuts.py
 holds each of them to its definition. `plain()` switches them off, so that a debugger steps through
@@ -62,7 +63,7 @@ class Definition:
         return register
 
     def faster(self, part, arrays):
-        """The shortcut's function `part` ("forward", "vjp", "step") for these arrays, or None."""
+        """The shortcut's function `part` (such as "forward") for these arrays, or None."""
         off = _off.get()
         if off and (off == ALL or self.name in off):
             return None

@@ -6,9 +6,9 @@ One step, on a batch x of real samples and latents z ~ N(0, 1):
     D:  θ_D ← θ_D − η ∂L_D(D(x), D(fake)) / ∂θ_D    fake is plain data; its history is not needed
     G:  θ_G ← θ_G − η ∂L_G(D(fake)) / ∂θ_G          fake has its history; D's weights stay
 
-Real and fake go through D in two batches, so that its BatchNorm never takes one mean of both. All
-else is an option of `GAN`: the losses and what is added to them, what D is shown, what both players
-are told, who moves when and how.
+Real and fake go through D in two batches, so that its BatchNorm never takes one mean of both. (A
+shortcut joins them where no layer of D mixes samples.) All else is an option of `GAN`: the losses
+and what is added to them, what D is shown, what both players are told, who moves when and how.
 
 On a GPU a step sends there what was drawn on the host: the latents, which samples to take, and the
 random numbers of a penalty, a view or Dropout. Nothing comes back until `watch.row` reads a loss.
@@ -27,9 +27,13 @@ from .checks import number, whole
 from .losses import LOSSES, r1, wgan_gp
 from .options import can_play, functions, learnable, optimizers
 from .randomness import current, rng
+from .shortcuts import Definition
 from .watch import EVERY, Diverged, Watch, row
 
 __all__ = ["GAN", "Diverged", "Round", "batches", "fit", "r1", "row", "wgan_gp"]
+
+
+verdicts = Definition("verdicts")       # D(real) and D(fake), in GAN._loss_d
 
 
 class Round(NamedTuple):
@@ -141,7 +145,8 @@ class GAN:
     def _loss_d(self, r):
         """L_D with all that is added to it, and the logits D(real) and D(fake)."""
         d, real, fake = self.told(r), self.see(r.real), self.see(r.fake)
-        d_real, d_fake = d(real), d(fake)
+        both = verdicts.faster("both", (data_of(real),))
+        d_real, d_fake = (both and both(d, real, fake)) or (d(real), d(fake))
         loss = self.loss.discriminator(d_real, d_fake)
         loss = sum((penalty(d, real, fake) for penalty in self.penalty or ()), start=loss)
         return sum((term(self, r) for term in self.terms_d), start=loss), d_real, d_fake
