@@ -106,6 +106,21 @@ class LargerOfTwo:
         return [share]
 
 
+@products.matmul.shortcut("numpy")
+class Dot:
+    """Matrices by np.dot. It gives BLAS a column times a row, too, as behind a head of one logit;
+    @ takes 4 to 12 times as long for that."""
+
+    def forward(a, b):
+        fits = a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0]
+        return (np.dot(a, b), None) if fits else None
+
+    def vjp(g, y, saved, wanted, a, b):
+        if not a.ndim == b.ndim == 2:
+            return None
+        return np.dot(g, b.T) if wanted[0] else None, np.dot(a.T, g) if wanted[1] else None
+
+
 @products.linear.shortcut("numpy")
 class BiasInPlace:
     """The bias added to the product where it lies, without another array; the shares in one go."""
@@ -122,7 +137,7 @@ class BiasInPlace:
     def vjp(g, y, saved, wanted, x, w, b):
         if b.ndim != 1 or b.shape[0] != g.shape[1]:
             return None
-        return (g @ w.T if wanted[0] else None, x.T @ g if wanted[1] else None,
+        return (np.dot(g, w.T) if wanted[0] else None, x.T @ g if wanted[1] else None,
                 sum_rows(g) if wanted[2] else None)
 
 
