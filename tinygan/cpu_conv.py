@@ -61,11 +61,12 @@ class ConvolutionInGroups:
 
     def forward(x, w, *, stride=1, padding=0, dilation=1):
         how, kernel = dict(stride=stride, padding=padding, dilation=dilation), w.shape[:2]
-        shape = _, ho, wo, o = conv.features_shape("conv2d", x.shape, w.shape, **how)
+        shape = conv.features_shape("conv2d", x.shape, w.shape, **how)
         t = tiles(x.shape, shape, kernel, **how)
         if t:
             x, w = t.images_to_tiles(x), t.weights_to_tiles(w)
             return t.tiles_to_features(x, w), (t, x, w)
+        _, ho, wo, o = shape
         matrix = w.reshape(w.size // o, o)                                  # (kh·kw·C, O)
         y = np.empty(shape, dtype=np.result_type(x, w))
         for i in groups(x, ho * wo * len(matrix) * x.itemsize, cpu.GROUP):

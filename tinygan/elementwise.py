@@ -158,7 +158,7 @@ where.vjps(None,
 
 @op
 def clip(x, *, low=None, high=None):
-    """y = min(max(x, low), high), None: no bound      x̄ = ȳ [y = x], also at a bound itself"""
+    """y = min(max(x, low), high), low ≤ high, None: no bound      x̄ = ȳ [y = x], at bounds too"""
     low, high = -math.inf if low is None else low, math.inf if high is None else high
     if not np.all(low <= high):
         raise ValueError(f"clip: low must not exceed high, got low={low} and high={high}")
