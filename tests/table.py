@@ -348,7 +348,7 @@ def _product(a, b):
 
 
 for s, t in [((2, 3), (3, 4)), ((2, 2), (2, 2)), ((5, 2, 3), (5, 3, 2)), ((5, 1, 2, 3), (4, 3, 2)),
-             ((2, 3), (5, 3, 2)), ((1, 2, 3), (4, 3, 1)),
+             ((2, 3), (5, 3, 2)), ((2, 3), (3, 3, 4)), ((1, 2, 3), (4, 3, 1)),
              ((0, 3), (3, 2)), ((2, 0), (0, 3)), ((1, 1), (1, 1)), ((2, 3, 4), (4, 2))]:
     add("matmul", ops.matmul, _product, draw(s), draw(t, seed=1))
 ROWS["matmul"].append(Case("matmul", lambda x: ops.matmul(x, x), lambda x: _product(x, x), (draw((3, 3)),),
@@ -428,6 +428,7 @@ CONVOLUTIONS = [
 TILED = [       # a DCGAN's kernel: whole and cut tiles, more and less border than the tiles need
     (2, (4, 8), 1, 2, (4, 4), dict(stride=2, padding=1)), (1, (6, 9), 2, 1, (4, 4), dict(stride=2, padding=(1, 0))),
     (1, (5, 4), 1, 1, (4, 4), dict(stride=2, padding=(0, 3))), (1, (3, 7), 1, 1, (4, 4), dict(stride=2, padding=(4, 1))),
+    (1, (12, 4), 1, 1, (4, 4), dict(stride=2, padding=(0, 1))),
 ]
 
 

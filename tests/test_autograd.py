@@ -600,6 +600,18 @@ def test_numpys_questions_get_plain_answers():
         assert type(y) is np.ndarray and y.shape == (1, 2)
 
 
+def test_constants_may_be_changed_after_the_op(device):
+    """Masks, labels and places as well as numbers: the tape has copies of what is no Tensor."""
+    table = Tensor(to_device(np.arange(6.0).reshape(3, 2), device))
+    for f, constant in [(lambda x, c: ops.where(c, x, 0.0), np.array([[True, False]] * 3)), (lambda x, c: x * c, np.ones((3, 2))),
+                        (lambda x, c: ops.embedding(x, c), np.array([0, 2])), (lambda x, c: x[c], np.array([1, 1]))]:
+        c = to_device(constant, device)
+        expected = to_host(grad(f(table, c).sum(), table))
+        y = f(table, c).sum()
+        c[...] = 0
+        np.testing.assert_array_equal(to_host(grad(y, table)), expected)
+
+
 def test_the_type_of_a_tensor_rules_over_constants(device):
     """float32 stays float32, whatever numbers and constant arrays it meets, in the gradient too."""
     x = Tensor(to_device(np.float32([1.0, 2.0]), device))

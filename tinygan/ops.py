@@ -37,7 +37,7 @@ for _name, _method in {
     "__pow__": lambda a, b: pow(a, b), "__rpow__": lambda a, b: pow(b, a),
     "__matmul__": lambda a, b: dot(a, b), "__rmatmul__": lambda a, b: dot(b, a),
     "__neg__": lambda a: neg(a), "__abs__": lambda a: abs(a),
-    "__getitem__": lambda a, key: getitem(a, key=key),
+    "__getitem__": lambda a, key: getitem(a, key=_copied(key)),
     "__lt__": lambda a, b: a.data < data_of(b), "__le__": lambda a, b: a.data <= data_of(b),
     "__gt__": lambda a, b: a.data > data_of(b), "__ge__": lambda a, b: a.data >= data_of(b),
     "__eq__": lambda a, b: a.data == data_of(b), "__ne__": lambda a, b: a.data != data_of(b),
@@ -56,6 +56,13 @@ for _name, _method in {
 # ------------------------------------------------------------------------------ NumPy's own names
 # NumPy offers every call of its functions to the arguments' types first: ufuncs such as np.exp by
 # `__array_ufunc__`, the others by `__array_function__`.
+
+
+def _copied(key):
+    """An index that stays as it is when its arrays or lists are changed afterwards."""
+    if isinstance(key, tuple):
+        return tuple(map(_copied, key))
+    return key.copy() if hasattr(key, "copy") else key
 
 
 def _euclidean(x, ord=None, axis=None, keepdims=False):
