@@ -32,6 +32,7 @@ def test_the_best_ring_has_the_published_networks_and_shows_every_seed(tmp_path,
     out = capsys.readouterr().out
     assert "– seed 0" in out and "– seed 1" in out and "published: paired" in out and "| perfect sampler |" in out
     assert (tmp_path / "ring_best.png").stat().st_size > 1000
+    assert (tmp_path / "ring_few.png").is_file() and "| ours, 4 latents | 6 | 2 |" in out
     again = ring_best.one("best", 1, 6)
     row = common.read(tmp_path / "ring_best.csv")[1]
     assert {k: pytest.approx(v, rel=1e-8, nan_ok=True) for k, v in again.items()} == {k: row[k] for k in again}
