@@ -118,18 +118,6 @@ def read_config(folder):
     return config, shape
 
 
-def least_numbers(config, shape):
-    """A number of weights that the generator of this configuration cannot have fewer of, for
-    samples of this shape."""
-    w, latent, hidden = config.width, config.latent, recipes.HIDDEN
-    if len(shape) == 1:
-        return w * latent + w * w
-    if config.model == "mlp":
-        return w * latent + 10 * w * w + 4 * w * math.prod(shape)
-    c = w * max(1, shape[0] // 14)              # channels at the lowest resolution, or fewer
-    return hidden * (latent + hidden) + 16 * hidden * c + (8 * c * c if shape[0] > 14 else 0)
-
-
 def checkpoints(folder):
     """The names of a run's checkpoints, newest first: weights.npz, then weights-<step>.npz."""
     names = os.listdir(folder)
@@ -155,16 +143,10 @@ def load_gan(folder, config, shape):
 
 
 def _load_gan(path, config, shape):
-    with refused(path, "a checkpoint of this run"):
-        found, _ = checkpoint.headers(path)
-        numbers = sum(math.prod(s) for name, (s, _) in found.items() if name[:10] == "generator/")
-        if numbers < least_numbers(config, shape):
-            raise ValueError(f"its generator has {numbers:,} numbers, fewer than the one that "
-                             "config.json describes")
-        with Randomness(config.seed):
-            gan = recipes.build(config, shape)
-        parts, info = checkpoint.load(path, gan.state_dict())
-        gan.load_state_dict(parts)
+    parts, info = checkpoint.load(path)
+    with Randomness(config.seed):
+        gan = recipes.build(config, shape)
+    checkpoint.restore(path, parts, gan)
     return gan, info
 
 
