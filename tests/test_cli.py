@@ -98,7 +98,7 @@ def test_every_loss_trains_on_points_and_images_with_both_models(tinygan, cheap,
         "train", "--data", name, "--model", model, "--loss", loss, "--size", 8, *TINY, "--out", "run"
     )
     assert (status, err) == (0, "")
-    assert " ".join(sorted(os.listdir("run"))) == "config.json frames.npz log.csv losses.png samples.png training.gif weights.npz"
+    assert " ".join(sorted(os.listdir("run"))) == "config.json log.csv losses.png samples.png training.gif weights.npz"
     with open("run/config.json") as file:
         config = json.load(file)
     assert (config["data"], config["model"], config["loss"], config["steps"]) == (
@@ -225,11 +225,11 @@ def test_keep_keeps_checkpoints(tinygan, cheap, monkeypatch):
     monkeypatch.setattr("tinygan.run.PERIOD", -1)
     assert tinygan("train", "--data", "ring", *TINY, "--steps", 5, "--keep", 3, "--out", "run")[0] == 0
     assert {n for n in os.listdir("run") if n.endswith(".npz")} == {
-        "weights.npz", "weights-4.npz", "weights-3.npz", "frames.npz"}
+        "weights.npz", "weights-4.npz", "weights-3.npz"}
     with open("run/config.json") as file:
         assert json.load(file)["keep"] == 3
     assert tinygan("train", "--data", "ring", *TINY, "--force", "--out", "run")[0] == 0
-    assert {n for n in os.listdir("run") if n.endswith(".npz")} == {"weights.npz", "frames.npz"}
+    assert {n for n in os.listdir("run") if n.endswith(".npz")} == {"weights.npz"}
 
 
 def test_a_run_that_diverges_exits_1_with_one_line(tinygan, cheap, monkeypatch):

@@ -3,9 +3,9 @@
 A run folder holds
 
     config.json       the options, so that the run can be repeated, sampled from and resumed
-    weights.npz       the newest checkpoint: networks, optimisers, random generators and the log
+    weights.npz       the newest checkpoint: networks, optimisers, random generators, the log and
+                      the pictures so far
     weights-<step>.npz                earlier checkpoints, with --keep
-    frames.npz        the pictures so far
     log.csv           step, losses, D's mean scores on real and fake samples, seconds
     samples.png       the generator's picture of the same latents, renewed while it learns
     training.gif      those pictures in a row
@@ -13,9 +13,9 @@ A run folder holds
     lock              who writes the folder at the moment (files.py)
 
 The checkpoint is the truth: it is written at the start, then by the clock and at the end, and
-everything that a run draws or logs follows from it and from the frames. So a run that was
-interrupted or killed, and goes on, leaves the same files in the end, bit for bit, as one that was
-not; only the seconds differ.
+everything that a run draws or logs follows from it. So a run that was interrupted or killed, and
+goes on, leaves the same files in the end, bit for bit, as one that was not; only the seconds
+differ.
 """
 
 import contextlib
@@ -32,20 +32,20 @@ import numpy as np
 from PIL import Image
 
 from . import backend, checkpoint, classifier, coverage, data, files, plot, saved
-from .checkpoint import CheckpointError, refused
+from .checkpoint import refused
 from .interruption import Interruption
 from .progress import Progress
 from .randomness import Randomness
 from .recipes import build, field
-from .saved import Config, checkpoints, generator_of, load_weights, read_config, resume_command
+from .saved import Config, checkpoints, generator_of, read_config, resume_command
 from .train import Diverged, fit, row
 
-__all__ = ["Config", "Run", "build", "field", "generator_of", "load_weights", "read_config"]
+__all__ = ["Config", "Run", "build", "field", "generator_of", "read_config"]
 
 FRAMES = 48                 # pictures in training.gif
 LOGS = 500                  # rows in log.csv
 PERIOD = 30.0               # seconds between two checkpoints
-PRODUCTS = ("frames.npz", "log.csv", "samples.png", "training.gif", "losses.png")
+PRODUCTS = ("log.csv", "samples.png", "training.gif", "losses.png")
 
 
 def png(image):
@@ -68,7 +68,7 @@ class Run:
         self.config, self.dataset, self.gan = config, dataset, gan
         self.folder, self.place, self.lock = folder, os.path.abspath(folder), lock
         self.log, self.seconds, self.frames = [], 0.0, {}
-        self.newest = self.framed = None        # the last steps in weights.npz and frames.npz
+        self.newest = None                      # the steps of weights.npz
         count = 64 if dataset.is_image else 2000
         z = Randomness(config.seed).rng("picture")
         # The same latents in every picture.
@@ -147,23 +147,19 @@ class Run:
         return run
 
     def _load(self, shape):
-        """The newest readable checkpoint and its frames; a run that was killed before its first
-        one begins anew."""
-        if not checkpoints(self.place):
+        """The newest checkpoint; a run that was killed before its first one begins anew."""
+        names = checkpoints(self.place)
+        if not names:
             warnings.warn(f"{self.folder} holds no checkpoint: it starts from the beginning",
                           stacklevel=3)
             with Randomness(self.config.seed):
                 self.gan = build(self.config, shape)
             return self._write_state()
-        self.gan, info, name = saved.load_gan(self.place, self.config, shape)
-        with refused(self.path(name), "saved by a run"):
-            self.log, self.seconds = saved.progress_of(info, self.gan.steps)
-        if name == "weights.npz":               # else that is damaged, and is not kept
+        self.gan, self.frames, info = saved.load_gan(self.place, self.config, shape)
+        with refused(self.path(names[0]), "saved by a run"):
+            self.log, self.seconds = info["log"], info["seconds"]
+        if names[0] == "weights.npz":
             self.newest = self.gan.steps
-        try:
-            self.frames = saved.load_frames(self.path("frames.npz"), self.gan.steps)
-        except CheckpointError as e:
-            warnings.warn(f"{e}; training.gif begins at step {self.gan.steps}", stacklevel=3)
 
     def train(self, out=None):
         """Run to the end, or until a signal or lost output stops it. Returns 0, or 128 + the
@@ -278,7 +274,7 @@ class Run:
         os.makedirs(self.place)
         self.lock = files.Lock(self.place)
         self.lock.take()
-        self.newest = self.framed = None
+        self.newest = None
         for write in (self._write_config, self._write_state, self._write_pictures):
             write()
         raise FolderLost(f"{lost} was deleted or moved while training; step {self.gan.steps} was "
@@ -292,18 +288,14 @@ class Run:
         self._write("config.json", (json.dumps(values, indent=2) + "\n").encode())
 
     def _write_state(self):
-        """The frames, then the checkpoint: so there is a frame for every step that the checkpoint
-        has been through."""
+        """The checkpoint, and the log as a table."""
         self.checked = time.monotonic()
-        if self.frames and max(self.frames) != self.framed:
-            frames = {str(step): np.frombuffer(raw, np.uint8) for step, raw in self.frames.items()}
-            checkpoint.save(self.path("frames.npz"), {"frames": frames}, {})
-            self.framed = max(self.frames)
         if self.config.keep > 1 and self.newest not in (None, self.gan.steps):
             with contextlib.suppress(FileNotFoundError):
                 os.replace(self.path("weights.npz"), self.path(f"weights-{self.newest}.npz"))
+        frames = {str(step): np.frombuffer(raw, np.uint8) for step, raw in self.frames.items()}
         try:
-            checkpoint.save(self.path("weights.npz"), self.gan.state_dict(),
+            checkpoint.save(self.path("weights.npz"), {**self.gan.state_dict(), "frames": frames},
                             {"log": self.log, "seconds": self.seconds})
         except checkpoint.NotFinite as e:
             raise Diverged(f"step {self.gan.steps}: {e}; try a smaller learning rate") from None
@@ -320,6 +312,6 @@ class Run:
         self._write("samples.png", self.frames.get(self.gan.steps) or png(self.picture()))
         if self.log:
             self._write("losses.png", png(plot.losses(self.log)))
-        frames = [saved.decoded(raw) for _, raw in sorted(self.frames.items())]
-        if len(frames) > 1:
-            plot.save_gif(self.path("training.gif"), frames)
+        if len(self.frames) > 1:
+            plot.save_gif(self.path("training.gif"), [
+                np.asarray(Image.open(io.BytesIO(raw))) for _, raw in sorted(self.frames.items())])

@@ -1,22 +1,16 @@
-"""A run as it lies in its folder, read by somebody who trusts nothing: its options, its
-checkpoints, its pictures.
+"""A run as it lies in its folder: its options, its newest checkpoint, and what its generator draws.
 
-Whatever a file claims is compared with what the other files say before networks are built or memory
-is spent. Everything here raises `CheckpointError`, which names the file.
+A file that is missing, damaged or of another run is a `CheckpointError`, which names it.
 """
 
 import dataclasses
-import io
 import json
-import math
 import os
 import re
 import shlex
-import warnings
 from reprlib import repr as short
 
 import numpy as np
-from PIL import Image
 
 from . import checkpoint, recipes
 from .checkpoint import CheckpointError, refused
@@ -95,7 +89,7 @@ class Config:
 
 def resume_command(folder):
     """What to type to go on with a run."""
-    return "tinygan train --resume" + ("=" if folder.startswith("-") else " ") + shlex.quote(folder)
+    return f"tinygan train --resume {shlex.quote(folder)}"
 
 
 def read_config(folder):
@@ -107,14 +101,12 @@ def read_config(folder):
     with refused(path, "the configuration of a run"):
         require_regular(path)
         with open(path, "rb") as file:
-            values = json.loads(file.read(1_000_000))
+            values = json.load(file)
         shape = tuple(values.pop("shape"))
-        images = len(shape) == 3 and all(type(n) is int and 0 < n <= 4096 for n in shape)
-        points = len(shape) == 1 and type(shape[0]) is int and 0 < shape[0] <= 2 ** 20
-        if not points and not (images and math.prod(shape) <= 2 ** 24):
+        if len(shape) not in (1, 3) or not all(type(n) is int and n > 0 for n in shape):
             raise ValueError("shape: expected [features] or [height, width, channels], "
                              f"got {short(list(shape))}")
-        config = Config(**values).complete(images)
+        config = Config(**values).complete(is_image=len(shape) == 3)
     return config, shape
 
 
@@ -127,69 +119,14 @@ def checkpoints(folder):
 
 
 def load_gan(folder, config, shape):
-    """(GAN, info, file name) of the newest readable checkpoint of the run in a folder, with a
-    warning if it is not the newest."""
-    errors = []
-    for name in checkpoints(folder) or ["weights.npz"]:
-        try:
-            gan, info = _load_gan(os.path.join(folder, name), config, shape)
-        except CheckpointError as e:
-            errors.append(e)
-        else:
-            if errors:
-                warnings.warn(f"{errors[0]}; going on with {name}, step {gan.steps}", stacklevel=3)
-            return gan, info, name
-    raise errors[0]
-
-
-def _load_gan(path, config, shape):
+    """(GAN, {step: picture as PNG}, info) of the newest checkpoint of the run in a folder."""
+    path = os.path.join(folder, (checkpoints(folder) or ["weights.npz"])[0])
     parts, info = checkpoint.load(path)
+    frames = {int(step): png.tobytes() for step, png in parts.pop("frames", {}).items()}
     with Randomness(config.seed):
         gan = recipes.build(config, shape)
     checkpoint.restore(path, parts, gan)
-    return gan, info
-
-
-def load_weights(folder):
-    """({part: {name: array}}, info) of the newest checkpoint of the run in a folder."""
-    return checkpoint.load(os.path.join(folder, "weights.npz"))
-
-
-def progress_of(info, steps):
-    """(log, seconds) from a checkpoint's info. Raises anything if a run at this step cannot have
-    saved it."""
-    log, seconds, before = info["log"], info["seconds"], 0
-    for row in log:
-        numbers = all(type(v) in (int, float) and math.isfinite(v) for v in row.values())
-        named = row.keys() == log[0].keys() >= {"step", "d_loss", "g_loss", "seconds"}
-        if not (numbers and named and before < row["step"] <= steps):
-            raise ValueError(f"a row of the log is {short(row)}")
-        before = row["step"]
-    if type(log) is not list or type(seconds) not in (int, float) or not 0 <= seconds < 1e10:
-        raise ValueError(f"the log is {short(log)}, after {short(seconds)} seconds")
-    return log, float(seconds)
-
-
-def decoded(png):
-    """The bytes of a PNG file as a uint8 image."""
-    image = Image.open(io.BytesIO(png), formats=["PNG"])
-    if math.prod(image.size) > 2 ** 24:
-        raise ValueError(f"a picture of {image.size} pixels")
-    return np.asarray(image)
-
-
-def load_frames(path, steps):
-    """{step: PNG} of a run's frames.npz up to this step."""
-    if not os.path.exists(path):
-        return {}
-    with refused(path, "the pictures of a run"):
-        if os.path.getsize(path) > 2 ** 28:
-            raise ValueError(f"{os.path.getsize(path):,} bytes")
-        frames = checkpoint.load(path)[0].get("frames", {})
-        frames = {int(step): png.tobytes() for step, png in frames.items() if int(step) <= steps}
-        if len({decoded(png).shape for png in frames.values()}) > 1:
-            raise ValueError("pictures of different sizes")
-    return frames
+    return gan, frames, info
 
 
 def generator_of(folder, device="cpu"):
