@@ -199,15 +199,6 @@ def test_other_commands_do_not_complain_of_a_closed_pipe(here, args):
     assert process.communicate(timeout=60)[1] == b""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_python_imports_is_one_line(here, number):
-    """A module that the command imports sends it."""
-    (here / "tqdm.py").write_text(f"import os; os.kill(os.getpid(), {int(number)})")
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(here), *sys.path]))}
-    found = subprocess.run([sys.executable, "-m", "tinygan", "info"], cwd=here, env=env, capture_output=True, text=True)
-    assert (found.returncode, found.stdout, found.stderr) == (128 + number, "", "tinygan: interrupted\n")
-
-
 def test_importing_the_library_sets_no_handlers(here):
     code = "import signal; a = signal.getsignal(2), signal.getsignal(15); import tinygan; print(a == (signal.getsignal(2), " \
            "signal.getsignal(15)))"

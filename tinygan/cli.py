@@ -3,13 +3,14 @@
 import argparse
 import os
 import platform
+import signal
 import sys
 import warnings
 
 import numpy as np
 
 from . import backend, cpu, data, export, metrics, plot
-from .interruption import Handlers, stop
+from .interruption import handled, stop
 from .randomness import Randomness
 from .recipes import DEFAULTS, field
 from .run import Config, Run, generator_of
@@ -262,14 +263,14 @@ def main(argv=None):
     if os.environ.get("TINYGAN_KEEP_MEMORY") != "0":
         cpu.keep_freed_memory()
     try:
-        with Handlers(stop):
+        with handled(stop):
             try:
                 return run(argv)
             finally:
                 _flush()
     except KeyboardInterrupt as e:              # at any moment outside the training itself
         print("tinygan: interrupted", file=sys.stderr)
-        return getattr(e, "status", 130)
+        return 128 + (e.args[0] if e.args else signal.SIGINT)
 
 
 def _flush():

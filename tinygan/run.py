@@ -33,7 +33,7 @@ from PIL import Image
 
 from . import backend, checkpoint, classifier, coverage, data, files, plot, saved
 from .checkpoint import refused
-from .interruption import Interruption
+from .interruption import noted
 from .progress import Progress
 from .randomness import Randomness
 from .recipes import build, field
@@ -176,7 +176,7 @@ class Run:
             arrays = [self.dataset.x, *([self.dataset.labels] if self.config.classes else [])]
             x, *given = (backend.to_device(a, self.config.device) for a in arrays)
             # Here a signal is only noted, and an overflow is no warning: `Diverged` says more.
-            with (Interruption() as self.stop, contextlib.closing(self.progress),
+            with (noted() as self.stop, contextlib.closing(self.progress),
                   np.errstate(all="ignore")):
                 self.checked = time.monotonic()
                 self.began = self.checked - self.seconds
