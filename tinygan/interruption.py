@@ -21,7 +21,7 @@ def handled(handler):
     """Within this block `handler(number, frame)` answers the signals of SIGNALS."""
     main = threading.current_thread() is threading.main_thread()
     before = {number: old for number in SIGNALS if main
-              and (old := signal.getsignal(number)) is not None}        # None: set by something else
+              and (old := signal.getsignal(number)) is not None}      # None: set by something else
     try:
         for number, old in before.items():
             if old != signal.SIG_IGN or number == signal.SIGINT:

@@ -108,7 +108,8 @@ class Run:
             gan = build(config, dataset.x.shape[1:])
         run = cls(folder, config, dataset, gan, files.Lock(folder))
         os.makedirs(run.place, exist_ok=True)
-        with run.lock.taken():
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(run.lock)
             if checkpoints(run.place) and not force:
                 raise ValueError(f"{folder} already holds a run: go on with it (--resume), "
                                  "replace it (--force) or choose another folder (--out)")
@@ -118,6 +119,7 @@ class Run:
                     os.unlink(run.path(name))
             run._write_config()
             run._write_state()
+            stack.pop_all()                     # the lock is kept until `train` ends
         return run
 
     @classmethod
@@ -126,7 +128,8 @@ class Run:
         which becomes its own."""
         read_config(folder)                     # without a run there is nothing to lock
         lock = files.Lock(folder)
-        with lock.taken():                      # so that nobody else changes what is read
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(lock)           # so that nobody else changes what is read
             config, shape = read_config(folder)
             config.device = backend.pick_device(device)
             config = dataclasses.replace(config, keep=config.keep if keep is None else keep,
@@ -144,6 +147,7 @@ class Run:
             if steps is not None and len(run.log) > 10 * LOGS:      # extended again and again
                 run.log = run.log[::2]
             run._write_config()
+            stack.pop_all()                     # the lock is kept until `train` ends
         return run
 
     def _load(self, shape):
@@ -168,16 +172,14 @@ class Run:
         Progress goes to `out` (default: standard output), as a bar on a terminal and else as plain
         lines.
         """
-        self.lock.take()
-        try:
+        with self.lock:
             before, steps = self.gan.steps, self.config.steps
             self.every_log, self.every_frame = max(1, steps // LOGS), max(1, steps // FRAMES)
-            self.progress = Progress(steps, before, out)
             arrays = [self.dataset.x, *([self.dataset.labels] if self.config.classes else [])]
             x, *given = (backend.to_device(a, self.config.device) for a in arrays)
             # Here a signal is only noted, and an overflow is no warning: `Diverged` says more.
-            with (noted() as self.stop, contextlib.closing(self.progress),
-                  np.errstate(all="ignore")):
+            with (noted() as self.stop, contextlib.closing(Progress(steps, before, out)) as
+                  self.progress, np.errstate(all="ignore")):
                 self.checked = time.monotonic()
                 self.began = self.checked - self.seconds
                 if before == 0:
@@ -185,8 +187,6 @@ class Run:
                 fit(self.gan, x, steps, self.config.batch_size, self._after_step, given=given)
                 self.save()
             return self._farewell(before)
-        finally:
-            self.lock.release()
 
     def _after_step(self, gan, results):
         """Log, draw and save what is due. Returns True to stop."""
