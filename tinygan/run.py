@@ -21,7 +21,6 @@ differ.
 import contextlib
 import dataclasses
 import io
-import itertools
 import json
 import os
 import re
@@ -56,8 +55,8 @@ def png(image):
 
 
 class FolderLost(OSError):
-    """The run folder was deleted or moved while training; the message says where everything was
-    saved instead."""
+    """The run folder was deleted or moved while training. Nothing is written into what may stand in
+    its place."""
 
 
 class Run:
@@ -144,8 +143,6 @@ class Run:
             if steps is not None and steps < run.gan.steps:
                 raise ValueError(f"--steps {steps}: {folder} has done {run.gan.steps} steps "
                                  "already")
-            if steps is not None and len(run.log) > 10 * LOGS:      # extended again and again
-                run.log = run.log[::2]
             run._write_config()
             stack.pop_all()                     # the lock is kept until `train` ends
         return run
@@ -178,8 +175,8 @@ class Run:
             arrays = [self.dataset.x, *([self.dataset.labels] if self.config.classes else [])]
             x, *given = (backend.to_device(a, self.config.device) for a in arrays)
             # Here a signal is only noted, and an overflow is no warning: `Diverged` says more.
-            with (noted() as self.stop, contextlib.closing(Progress(steps, before, out)) as
-                  self.progress, np.errstate(all="ignore")):
+            self.progress = Progress(steps, before, out)
+            with noted() as self.stop, self.progress.bar, np.errstate(all="ignore"):
                 self.checked = time.monotonic()
                 self.began = self.checked - self.seconds
                 if before == 0:
@@ -190,17 +187,17 @@ class Run:
 
     def _after_step(self, gan, results):
         """Log, draw and save what is due. Returns True to stop."""
-        self.progress.step()
-        self.seconds = time.monotonic() - self.began
+        self.seconds, logged = time.monotonic() - self.began, None
         if gan.steps % self.every_log == 0 or gan.steps == self.config.steps:
-            self.log.append({**row(gan, results), "seconds": round(self.seconds, 3)})
-            self.progress.row(self.log[-1], self.seconds)
+            logged = {**row(gan, results), "seconds": round(self.seconds, 3)}
+            self.log.append(logged)
+        self.progress.step(logged, self.seconds)
         if gan.steps % self.every_frame == 0:
             self.frames[gan.steps] = png(self.picture())
             if len(self.frames) % 8 == 0:
                 self.save()
         if time.monotonic() - self.checked > PERIOD:
-            self._on_disk(self._write_state)
+            self._write_state()
         return self.stop.signal is not None or self.progress.lost is not None
 
     def _farewell(self, before):
@@ -250,35 +247,13 @@ class Run:
 
     def save(self):
         """Write everything the folder holds; each file is replaced as a whole."""
-        self._on_disk(self._write_state, self._write_pictures)
-
-    def _on_disk(self, *writers):
-        """Write into the folder. If that was deleted or moved, save everything elsewhere and
-        stop."""
-        try:
-            for write in writers:
-                if not self.lock.held():
-                    raise FileNotFoundError(self.place)
-                write()
-        except (FileNotFoundError, NotADirectoryError):
-            self._rescue()
-
-    def _rescue(self):
-        """Make the folder again, or one beside it if something is there now, and save everything.
-        Raises `FolderLost`."""
-        lost, place = self.folder, self.place
-        self.lock.release()
-        beside = (f"{place}-{n}" for n in itertools.count(2))
-        self.place = next(p for p in itertools.chain([place], beside) if not os.path.lexists(p))
-        self.folder = lost if self.place == place else self.place
-        os.makedirs(self.place)
-        self.lock = files.Lock(self.place)
-        self.lock.take()
-        self.newest = None
-        for write in (self._write_config, self._write_state, self._write_pictures):
-            write()
-        raise FolderLost(f"{lost} was deleted or moved while training; step {self.gan.steps} was "
-                         f"saved in {self.folder}; go on with: {resume_command(self.folder)}")
+        self._write_state()
+        self._write("samples.png", self.frames.get(self.gan.steps) or png(self.picture()))
+        if self.log:
+            self._write("losses.png", png(plot.losses(self.log)))
+        if len(self.frames) > 1:
+            plot.save_gif(self.path("training.gif"), [
+                np.asarray(Image.open(io.BytesIO(raw))) for _, raw in sorted(self.frames.items())])
 
     def _write(self, name, contents):
         files.write_atomically(self.path(name), lambda file: file.write(contents))
@@ -288,7 +263,11 @@ class Run:
         self._write("config.json", (json.dumps(values, indent=2) + "\n").encode())
 
     def _write_state(self):
-        """The checkpoint, and the log as a table."""
+        """The checkpoint, and the log as a table. Raises `FolderLost`."""
+        if not self.lock.held():
+            raise FolderLost(f"{self.folder} was deleted or moved while training: step "
+                             f"{self.gan.steps} could not be saved, and the newest checkpoint is "
+                             "where the folder has gone")
         self.checked = time.monotonic()
         if self.config.keep > 1 and self.newest not in (None, self.gan.steps):
             with contextlib.suppress(FileNotFoundError):
@@ -307,11 +286,3 @@ class Run:
             rows = [self.log[0], *(row.values() for row in self.log)]
             text = "".join(",".join(map(str, row)) + "\n" for row in rows)
             self._write("log.csv", text.encode())
-
-    def _write_pictures(self):
-        self._write("samples.png", self.frames.get(self.gan.steps) or png(self.picture()))
-        if self.log:
-            self._write("losses.png", png(plot.losses(self.log)))
-        if len(self.frames) > 1:
-            plot.save_gif(self.path("training.gif"), [
-                np.asarray(Image.open(io.BytesIO(raw))) for _, raw in sorted(self.frames.items())])
