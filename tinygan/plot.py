@@ -19,15 +19,13 @@ from .files import write_atomically
 # A notebook leaves the name of its own backend in MPLBACKEND. Where that is not installed,
 # matplotlib would refuse to be imported, so the name is hidden meanwhile.
 _backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
-try:
-    from matplotlib import rcParams
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.figure import Figure
-finally:
-    if _backend is not None:
-        os.environ["MPLBACKEND"] = _backend
+from matplotlib import rcParams  # noqa: E402
+from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
+from matplotlib.colors import LinearSegmentedColormap  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
 if _backend:
+    os.environ["MPLBACKEND"] = _backend
     with contextlib.suppress(ValueError):
         rcParams["backend"] = _backend              # for the pyplot of whoever imports tinygan
 
@@ -143,11 +141,6 @@ def losses(log):
         every[1].set_ylim(-0.02, 1.02)
     every[-1].set_xlabel("step", color=INK)
     return _render(figure)
-
-
-def save_losses(path, log):
-    """Write the picture of losses(log) to a file, as `save_image` does."""
-    save_image(path, losses(log))
 
 
 def _curve(axes, x, y, color, label):
