@@ -1,6 +1,7 @@
 """The `tinygan` command: train a GAN, draw from it, say what this machine has."""
 
 import argparse
+import dataclasses
 import os
 import platform
 import signal
@@ -12,9 +13,9 @@ import numpy as np
 from . import backend, cpu, data, export, metrics, plot
 from .interruption import handled, stop
 from .randomness import Randomness
-from .recipes import DEFAULTS, field
+from .recipes import field
 from .run import Config, Run, generator_of
-from .saved import OPTIONS, drawn, labels_in_turn
+from .saved import drawn, labels_in_turn
 from .train import Diverged
 
 RESUMED = ("steps", "device", "keep")           # what may change when a run goes on
@@ -52,47 +53,32 @@ def parser():
                   formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = root.add_subparsers(dest="command", required=True,
                                    metavar="{train,sample,evaluate,export,info}")
-    for name, options, epilog, description in (
-            ("train", train_options, TRAIN_HELP, "Train a GAN and write a run folder."),
-            ("sample", sample_options, SAMPLE_HELP, "Draw samples from a trained run."),
-            ("evaluate", evaluate_options, None, "Measure a trained run: modes, or digits."),
-            ("export", export_options, None, "Write a network of a run as a .safetensors file."),
-            ("info", lambda i: None, None, "Print versions, BLAS, threads and devices.")):
-        options(commands.add_parser(name, help=description, description=description,
-                                    epilog=epilog, formatter_class=root.formatter_class))
+    for name, act, options, epilog, description in (
+            ("train", train, train_options, TRAIN_HELP, "Train a GAN and write a run folder."),
+            ("sample", sample, sample_options, SAMPLE_HELP, "Draw samples from a trained run."),
+            ("evaluate", evaluate, lambda e: run_options(e, n=2000), None,
+             "Measure a trained run: modes, or digits."),
+            ("export", write_export, export_options, None,
+             "Write a network of a run as a .safetensors file."),
+            ("info", info, lambda i: None, None, "Print versions, BLAS, threads and devices.")):
+        command = commands.add_parser(name, help=description, description=description,
+                                      epilog=epilog, formatter_class=root.formatter_class)
+        command.set_defaults(act=act)
+        options(command)
     return root
 
 
 def train_options(t):
-    """An option that is not given is None: the defaults are those of `Config`, which also says what
-    the values can be."""
-    t.add_argument("--data", metavar="NAME", help=f"{data.CHOICES} (default: digits)")
-    t.add_argument("--model", choices=OPTIONS["model"],
-                   help="default: conv for images, mlp for 2-D points")
-    t.add_argument("--loss", choices=OPTIONS["loss"],
-                   help="default: non-saturating; wasserstein adds the penalty of WGAN-GP")
-    t.add_argument("--recipe", choices=OPTIONS["recipe"],
-                   help="instead of a loss, with all that goes with it: "
-                        + ", ".join(OPTIONS["recipe"]), metavar="NAME")
-    t.add_argument("--condition", choices=OPTIONS["condition"],
-                   help="tell both players the samples' labels, in this way (default: not at all)")
-    t.add_argument("--pack", type=int, metavar="N", help="samples that D sees per verdict")
-    for name, kind, meaning in (("steps", int, "training steps"),
-                                ("batch_size", int, "samples in a step"),
-                                ("lr", float, "Adam's rate; in conv G's is three times as high"),
-                                ("width", int, "channels or units"),
-                                ("latent", int, "size of z")):
-        values = ", ".join(f"{table[name]} for {key}" for key, table in DEFAULTS.items())
-        t.add_argument("--" + name.replace("_", "-"), type=kind, metavar="N",
-                       help=f"{meaning} (default: {values})")
-    t.add_argument("--size", type=int, metavar="N", help="image size for folder: (default: 64)")
-    t.add_argument("--grey", action="store_true", default=None,
-                   help="read a folder: as grey images (default: colour)")
-    t.add_argument("--seed", type=int, metavar="N", help="default: 0")
-    t.add_argument("--device", choices=OPTIONS["device"],
-                   help="default: auto (the GPU where one works)")
-    t.add_argument("--keep", type=int, metavar="K",
-                   help="checkpoints to keep: the last K (default: 1)")
+    """The options of `tinygan train`: those of a `Config`, and what concerns the folder. One that
+    is not given is None."""
+    for f in dataclasses.fields(Config):
+        allowed, name = f.metadata["allowed"], "--" + f.name.replace("_", "-")
+        kind = str if allowed is str else type(allowed[0])
+        if f.metadata["help"]:
+            how = (dict(action="store_true", default=None) if kind is bool
+                   else dict(choices=allowed) if kind is str and allowed is not str
+                   else dict(type=kind, metavar="NAME" if kind is str else "N"))
+            t.add_argument(name, help=f.metadata["help"], **how)
     t.add_argument("--out", type=path, metavar="FOLDER",
                    help="run folder (default: runs/<data>-<model>)")
     t.add_argument("--force", action="store_true", help="replace the run that the folder holds")
@@ -101,30 +87,29 @@ def train_options(t):
                         "--keep can be given too")
 
 
+def run_options(p, n=None):
+    """Which run, and of how many samples of which seed."""
+    p.add_argument("run", type=path, metavar="RUN", help="a run folder")
+    if n is not None:
+        p.add_argument("--n", type=int, default=n, metavar="N",
+                       help=f"number of samples (default: {n})")
+        p.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+        p.add_argument("--device", choices=("auto", "cpu", "gpu"), default="cpu",
+                       help="default: cpu")
+
+
 def sample_options(s):
     """The options of `tinygan sample`."""
-    s.add_argument("run", type=path, metavar="RUN", help="a run folder")
-    s.add_argument("--n", type=int, default=64, metavar="N", help="number of samples (default: 64)")
+    run_options(s, n=64)
     s.add_argument("--out", type=path, default="grid.png", metavar="FILE",
                    help="the picture, .png (default: grid.png)")
-    s.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
     s.add_argument("--interpolate", action="store_true",
                    help="walk between latents, eight steps per row")
-    s.add_argument("--device", choices=OPTIONS["device"], default="cpu", help="default: cpu")
-
-
-def evaluate_options(e):
-    """The options of `tinygan evaluate`."""
-    e.add_argument("run", type=path, metavar="RUN", help="a run folder")
-    e.add_argument("--n", type=int, default=2000, metavar="N",
-                   help="number of samples (default: 2000)")
-    e.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
-    e.add_argument("--device", choices=OPTIONS["device"], default="cpu", help="default: cpu")
 
 
 def export_options(e):
     """The options of `tinygan export`."""
-    e.add_argument("run", type=path, metavar="RUN", help="a run folder")
+    run_options(e)
     e.add_argument("--out", type=path, required=True, metavar="FILE", help="the file, .safetensors")
     e.add_argument("--part", choices=export.PARTS, default="average",
                    help="which network (default: average)")
@@ -237,9 +222,7 @@ def run(argv):
     + n for signal n."""
     args = parser().parse_args(argv)
     try:
-        commands = {"train": train, "sample": sample, "evaluate": evaluate,
-                    "export": write_export, "info": info}
-        return commands[args.command](args)
+        return args.act(args)
     except BrokenPipeError:                     # whoever read the output has gone, as `head` does
         return 128 + 13
     except (data.DownloadError, Diverged) as e:

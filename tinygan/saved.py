@@ -14,62 +14,71 @@ import numpy as np
 
 from . import checkpoint, recipes
 from .checkpoint import CheckpointError, refused
+from .data import CHOICES
 from .files import require_regular
 from .losses import LOSSES
 from .models import CONDITIONS
 from .randomness import Randomness
 
-# What the options can be: from one number to another, or one of several.
-OPTIONS = {"steps": (1, 10 ** 9), "batch_size": (2, 10 ** 6), "lr": (1e-12, 10.0),
-           "seed": (0, 2 ** 128), "size": (6, 1024), "width": (1, 8192), "latent": (1, 65536),
-           "keep": (1, 1000), "pack": (1, 64), "classes": (0, 10_000), "model": ("mlp", "conv"),
-           "loss": tuple(LOSSES), "recipe": tuple(recipes.RECIPES), "condition": CONDITIONS,
-           "device": ("auto", "cpu", "gpu"), "grey": (False, True)}
+
+def option(default, allowed, meaning=None):
+    """An option of a run: its values lie between two numbers, are one of several, or any text
+    (str). Without a meaning it is none of the command's."""
+    return dataclasses.field(default=default, metadata={"allowed": allowed, "help": meaning})
+
+
+def sized(name, allowed, meaning):
+    """An option whose default depends on the data and the model."""
+    values = ", ".join(f"{table[name]} for {key}" for key, table in recipes.DEFAULTS.items())
+    return option(None, allowed, f"{meaning} (default: {values})")
 
 
 @dataclasses.dataclass
 class Config:
-    """The options of a run; None means the default for this data and model, see `complete`.
+    """The options of a run, and of `tinygan train`; None means the default for this data and model,
+    see `complete`.
 
     ValueError for an option of another type, or with a value that no run can have.
     """
 
-    data: str = "digits"
-    model: str | None = None
-    loss: str = "non-saturating"
-    steps: int | None = None
-    batch_size: int | None = None
-    lr: float | None = None
-    seed: int = 0
-    device: str = "auto"
-    size: int = 64
-    grey: bool = False
-    width: int | None = None
-    latent: int | None = None
-    keep: int = 1
-    recipe: str | None = None
-    condition: str | None = None            # how the players are told the label; None: not at all
-    pack: int | None = None
-    classes: int | None = None              # how many labels there are to be told
-    fingerprint: str | None = None          # of the data, to notice when they change
+    data: str = option("digits", str, f"{CHOICES} (default: digits)")
+    model: str | None = option(None, ("mlp", "conv"), "default: conv for images, mlp for points")
+    loss: str = option("non-saturating", tuple(LOSSES),
+                       "default: non-saturating; wasserstein adds the penalty of WGAN-GP")
+    recipe: str | None = option(None, tuple(recipes.RECIPES),
+                                "instead of a loss, with all that goes with it")
+    condition: str | None = option(None, CONDITIONS, "tell both players the samples' labels, in "
+                                   "this way (default: not at all)")
+    pack: int | None = option(None, (1, 64), "samples that D sees per verdict")
+    steps: int | None = sized("steps", (1, 10 ** 9), "training steps")
+    batch_size: int | None = sized("batch_size", (2, 10 ** 6), "samples in a step")
+    lr: float | None = sized("lr", (1e-12, 10.0), "Adam's rate; in conv G's is three times as high")
+    width: int | None = sized("width", (1, 8192), "channels or units")
+    latent: int | None = sized("latent", (1, 65536), "size of z")
+    size: int = option(64, (6, 1024), "image size for folder: (default: 64)")
+    grey: bool = option(False, (False, True), "read a folder: as grey images (default: colour)")
+    seed: int = option(0, (0, 2 ** 128), "default: 0")
+    device: str = option("auto", ("auto", "cpu", "gpu"), "default: auto (the GPU where one works)")
+    keep: int = option(1, (1, 1000), "checkpoints to keep: the last K (default: 1)")
+    classes: int | None = option(None, (0, 10_000))     # how many labels there are to be told
+    fingerprint: str | None = option(None, str)         # of the data, to notice when they change
 
     def __post_init__(self):
-        for name, allowed in OPTIONS.items():
-            value, kind = getattr(self, name), type(allowed[0])
-            if value is None and getattr(Config, name) is None:
+        for f in dataclasses.fields(self):
+            value, allowed = getattr(self, f.name), f.metadata["allowed"]
+            kind = str if allowed is str else type(allowed[0])
+            if value is None and f.default is None:
                 continue
             if kind in (int, float):
                 number = isinstance(value, (kind, int, np.integer)) and not isinstance(value, bool)
                 good = number and allowed[0] <= value <= allowed[1]
                 what = f"{'an integer' if kind is int else 'a number'} from %s to %s" % allowed
             else:
-                good = type(value) is kind and value in allowed
-                what = "one of " + ", ".join(map(str, allowed))
+                good = type(value) is kind and (allowed is str or value in allowed)
+                what = "a text" if allowed is str else "one of " + ", ".join(map(str, allowed))
             if not good:
-                raise ValueError(f"{name}: expected {what}, got {short(value)}")
-            setattr(self, name, kind(value))
-        if type(self.data) is not str or type(self.fingerprint) not in (str, type(None)):
-            raise ValueError(f"data: expected a text, got {short(self.data)}")
+                raise ValueError(f"{f.name}: expected {what}, got {short(value)}")
+            setattr(self, f.name, kind(value))
 
     def complete(self, is_image):
         """Fill in what was left open. ValueError if the model does not fit the data."""
