@@ -59,12 +59,6 @@ def write_atomically(path, write):
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    with contextlib.suppress(OSError, AttributeError):      # where folders cannot be opened
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)                                # the renaming itself
-        finally:
-            os.close(handle)
 
 
 class Locked(ValueError):
