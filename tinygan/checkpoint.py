@@ -12,6 +12,7 @@ import os
 import numpy as np
 
 from .files import require_regular, write_atomically
+from .watch import Diverged
 
 __all__ = ["CheckpointError", "load", "restore", "save", "write_atomically"]
 
@@ -21,10 +22,6 @@ FORMAT = "tinygan 2"
 class CheckpointError(ValueError):
     """A file that is missing, damaged, foreign, or made for other networks; the message says which
     file and what is wrong."""
-
-
-class NotFinite(ValueError):
-    """Weights that hold a NaN or infinity, and are therefore not saved."""
 
 
 @contextlib.contextmanager
@@ -44,14 +41,15 @@ def refused(path, expected):
 def save(path, parts, info):
     """Write {part: {name: array}} and `info` (anything JSON can hold) to one .npz file.
 
-    Raises `NotFinite`, and leaves the file that is there, if an array holds a NaN or infinity: the
+    Raises `Diverged`, and leaves the file that is there, if an array holds a NaN or infinity: the
     last good checkpoint stays.
     """
     arrays = {f"{part}/{name}": np.asarray(a)
               for part, state in parts.items() for name, a in state.items()}
     for name, a in arrays.items():
         if a.dtype.kind == "f" and not np.isfinite(a).all():
-            raise NotFinite(f"not saving {path}: {name} holds NaN or infinity")
+            raise Diverged(f"not saving {path}: {name} holds NaN or infinity; try a smaller "
+                           "learning rate")
     arrays["info"] = np.array(json.dumps({"format": FORMAT, **info}))
     write_atomically(path, lambda file: np.savez(file, **arrays))
 

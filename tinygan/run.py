@@ -273,11 +273,8 @@ class Run:
             with contextlib.suppress(FileNotFoundError):
                 os.replace(self.path("weights.npz"), self.path(f"weights-{self.newest}.npz"))
         frames = {str(step): np.frombuffer(raw, np.uint8) for step, raw in self.frames.items()}
-        try:
-            checkpoint.save(self.path("weights.npz"), {**self.gan.state_dict(), "frames": frames},
-                            {"log": self.log, "seconds": self.seconds})
-        except checkpoint.NotFinite as e:
-            raise Diverged(f"step {self.gan.steps}: {e}; try a smaller learning rate") from None
+        checkpoint.save(self.path("weights.npz"), {**self.gan.state_dict(), "frames": frames},
+                        {"log": self.log, "seconds": self.seconds})
         self.newest = self.gan.steps
         older = [name for name in checkpoints(self.place) if name != "weights.npz"]
         for name in older[self.config.keep - 1:]:
