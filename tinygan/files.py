@@ -25,18 +25,6 @@ def require_regular(path):
         raise ValueError(f"{path}: not a regular file")
 
 
-def _lock(handle):
-    """Lock an open file until it is closed. False if somebody else has locked it."""
-    try:
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:             # a file system without locks
-        pass
-    return True
-
-
 def write_atomically(path, write):
     """Replace the file at `path` by what write(file) writes: others see the old file or the new
     one, never half of one.
@@ -80,12 +68,17 @@ class Lock:
             self.release()
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
             self.handle = os.open(self.path, flags, 0o666)
-            if not _lock(self.handle):
+            try:
+                if fcntl is not None:
+                    fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
                 owner = os.read(self.handle, 100).decode("ascii", "replace") or "another process"
                 os.close(self.handle)
                 self.handle = None
                 raise Locked(f"{self.folder} is in use by {owner}: wait until it has ended, or "
-                             "choose another folder (--out)")
+                             "choose another folder (--out)") from None
+            except OSError:             # a file system without locks
+                pass
             os.ftruncate(self.handle, 0)
             os.write(self.handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
             # What `write_atomically` could not delete because its process was killed.

@@ -45,19 +45,19 @@ def evaluate_points(samples, mixture, least=0.01, resamples=10, seed=0):
     return _summary(rows)
 
 
-def evaluate_digits(images, labels=None, train=None, real=None, module=None, resamples=10, seed=0):
+def evaluate_digits(images, labels=None, train=None, real=None, resamples=10, seed=0):
     """All figures of generated digits (N, 28, 28, 1), beside those of real digits held out.
 
     labels: the digits (N,) that were asked for, if any. train: the images that the generator was
     trained on (the bundled digits). real: (images, labels) that neither it nor the judge was
-    trained on (2,000 of MNIST's test set). module: the judge (`judge().module`).
+    trained on (2,000 of MNIST's test set).
 
     Each resample splits the real images into halves: n images to compare with, and as many that
     stand in for a perfect generator. n generated images meet the same half.
     """
-    ours, images = judge(), np.asarray(images)
-    module, train = module or ours.module, data.digits().x if train is None else np.asarray(train)
-    held_images, held_labels = real or (ours.images, ours.labels)
+    module, held_images, held_labels, _ = judge()
+    held_images, held_labels = real or (held_images, held_labels)
+    images, train = np.asarray(images), data.digits().x if train is None else np.asarray(train)
     n = min(len(images), len(held_images), 5000) // 2
     if not images.shape[1:] == train.shape[1:] == (28, 28, 1) or n < 10 or len(train) < n \
             or not np.isfinite(images).all() or labels is not None and len(labels) != len(images):

@@ -63,8 +63,9 @@ class Run:
     """A run folder being written. `start` makes a new one, `resume` goes on with one; then
     `train`."""
 
-    def __init__(self, folder, config, dataset, gan, lock):
-        self.config, self.dataset, self.gan = config, dataset, gan
+    def __init__(self, folder, config, dataset, lock):
+        self.config, self.dataset = config, dataset
+        self.gan = saved.new_gan(config, dataset.x.shape[1:])
         self.folder, self.place, self.lock = folder, os.path.abspath(folder), lock
         self.log, self.seconds, self.frames = [], 0.0, {}
         self.newest = None                      # the steps of weights.npz
@@ -103,9 +104,7 @@ class Run:
         if dataset.path:                        # absolute, so that the run can go on from anywhere
             kind = "folder:" if config.data.startswith("folder:") else ""
             config.data, config.fingerprint = kind + str(dataset.path), dataset.fingerprint
-        with Randomness(config.seed):
-            gan = build(config, dataset.x.shape[1:])
-        run = cls(folder, config, dataset, gan, files.Lock(folder))
+        run = cls(folder, config, dataset, files.Lock(folder))
         os.makedirs(run.place, exist_ok=True)
         with contextlib.ExitStack() as stack:
             stack.enter_context(run.lock)
@@ -138,8 +137,8 @@ class Run:
             if dataset.x.shape[1:] != shape or now != config.fingerprint:
                 raise ValueError(f"the data {config.data} have changed since {folder} began, so it "
                                  "cannot go on: bring them back, or start a new run (--out)")
-            run = cls(folder, config, dataset, None, lock)
-            run._load(shape)
+            run = cls(folder, config, dataset, lock)
+            run._load()
             if steps is not None and steps < run.gan.steps:
                 raise ValueError(f"--steps {steps}: {folder} has done {run.gan.steps} steps "
                                  "already")
@@ -147,16 +146,14 @@ class Run:
             stack.pop_all()                     # the lock is kept until `train` ends
         return run
 
-    def _load(self, shape):
+    def _load(self):
         """The newest checkpoint; a run that was killed before its first one begins anew."""
         names = checkpoints(self.place)
         if not names:
             warnings.warn(f"{self.folder} holds no checkpoint: it starts from the beginning",
                           stacklevel=3)
-            with Randomness(self.config.seed):
-                self.gan = build(self.config, shape)
             return self._write_state()
-        self.gan, self.frames, info = saved.load_gan(self.place, self.config, shape)
+        self.frames, info = saved.load_into(self.gan, self.place)
         with refused(self.path(names[0]), "saved by a run"):
             self.log, self.seconds = info["log"], info["seconds"]
         if names[0] == "weights.npz":

@@ -127,22 +127,28 @@ def checkpoints(folder):
     return ["weights.npz"] * ("weights.npz" in names) + older
 
 
-def load_gan(folder, config, shape):
-    """(GAN, {step: picture as PNG}, info) of the newest checkpoint of the run in a folder."""
+def new_gan(config, shape):
+    """The networks of a configuration, as its seed begins them."""
+    with Randomness(config.seed):
+        return recipes.build(config, shape)
+
+
+def load_into(gan, folder):
+    """Load the newest checkpoint of the run in a folder: ({step: picture as PNG}, info)."""
     path = os.path.join(folder, (checkpoints(folder) or ["weights.npz"])[0])
     parts, info = checkpoint.load(path)
     frames = {int(step): png.tobytes() for step, png in parts.pop("frames", {}).items()}
-    with Randomness(config.seed):
-        gan = recipes.build(config, shape)
     checkpoint.restore(path, parts, gan)
-    return gan, frames, info
+    return frames, info
 
 
 def generator_of(folder, device="cpu"):
     """(GAN, Config, shape): the trained networks of a run, ready to `.sample(z)`."""
     config, shape = read_config(folder)
     config.device = device
-    return load_gan(folder, config, shape)[0], config, shape
+    gan = new_gan(config, shape)
+    load_into(gan, folder)
+    return gan, config, shape
 
 
 def labels_in_turn(n, config):
