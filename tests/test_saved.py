@@ -120,20 +120,19 @@ def test_the_last_checkpoints_are_kept_and_no_others(done, tmp_path, monkeypatch
     monkeypatch.setattr("tinygan.run.PERIOD", -1)
     Run.resume(done.folder, steps=9, keep=3).train(io.StringIO())
     steps = []
-    for name in saved.checkpoints(done.place):
+    for name in ("weights.npz", "weights-8.npz", "weights-7.npz"):
         with np.load(done.path(name)) as file:
             steps.append(int(file["game/steps"]))
-    assert steps == [9, 8, 7] and saved.checkpoints(done.place) == ["weights.npz", "weights-8.npz", "weights-7.npz"]
+    assert steps == [9, 8, 7] and saved.earlier(done.place) == ["weights-8.npz", "weights-7.npz"]
     Run.resume(done.folder, keep=1).train(io.StringIO())
-    assert saved.checkpoints(done.place) == ["weights.npz"]
+    assert saved.earlier(done.place) == [] and os.path.exists(done.path("weights.npz"))
 
 
-def test_without_the_newest_checkpoint_a_run_goes_on_from_the_one_before(kept):
-    """As a reader does who deletes a damaged one."""
-    expected, older = kept.gan.state_dict(), saved.checkpoints(kept.place)[1:]
-    assert older == ["weights-7.npz", "weights-4.npz"]
-    for name in ("weights.npz", "weights-7.npz"):
-        os.unlink(kept.path(name))
+def test_an_earlier_checkpoint_in_the_place_of_the_newest_is_gone_on_with(kept):
+    """As a reader does who has lost that one."""
+    expected = kept.gan.state_dict()
+    assert saved.earlier(kept.place) == ["weights-7.npz", "weights-4.npz"]
+    os.replace(kept.path("weights-4.npz"), kept.path("weights.npz"))
     again = Run.resume(kept.folder)
     assert again.gan.steps == 4 and [row["step"] for row in again.log] == [1, 2, 3, 4]
     assert sorted(again.frames) == [0, 1, 2, 3, 4], "the frames of that step"
@@ -142,12 +141,10 @@ def test_without_the_newest_checkpoint_a_run_goes_on_from_the_one_before(kept):
     for part in expected:
         for name in expected[part]:
             np.testing.assert_array_equal(found[part][name], expected[part][name])
-    with np.load(kept.path("weights-4.npz")) as file:
-        assert file["game/steps"] == 4
 
 
-def test_a_kill_while_the_older_checkpoint_takes_its_name_costs_nothing(done, tmp_path, monkeypatch):
-    """There is no weights.npz at that moment: the run goes on from the older one, and ends with the same weights."""
+def test_a_kill_while_the_next_checkpoint_is_written_costs_nothing(done, tmp_path, monkeypatch):
+    """The one before stands under both its names, and the run ends with the same weights."""
     whole = Run.resume(done.folder, steps=9, keep=3)
     whole.train(io.StringIO())
     part = Run.start(Config(**OPTIONS), str(tmp_path / "part"))
@@ -163,7 +160,7 @@ def test_a_kill_while_the_older_checkpoint_takes_its_name_costs_nothing(done, tm
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(checkpoint, "save", killed)
         again.train(io.StringIO())
-    assert saved.checkpoints(part.place) == ["weights-4.npz"]
+    assert saved.earlier(part.place) == ["weights-4.npz"]
     assert generator_of(part.folder)[0].steps == 4
     again = Run.resume(part.folder)
     again.train(io.StringIO())

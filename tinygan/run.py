@@ -3,9 +3,9 @@
 A run folder holds
 
     config.json       the options, so that the run can be repeated, sampled from and resumed
-    weights.npz       the newest checkpoint: networks, optimisers, random generators, the log and
+    weights.npz       the checkpoint: networks, optimisers, random generators, the log and
                       the pictures so far
-    weights-<step>.npz                earlier checkpoints, with --keep
+    weights-<step>.npz                earlier ones, with --keep; as weights.npz each goes on
     log.csv           step, losses, D's mean scores on real and fake samples, seconds
     samples.png       the generator's picture of the same latents, renewed while it learns
     training.gif      those pictures in a row
@@ -24,6 +24,7 @@ import io
 import json
 import os
 import re
+import shlex
 import time
 import warnings
 
@@ -36,7 +37,7 @@ from .interruption import noted
 from .progress import Progress
 from .randomness import Randomness
 from .recipes import build, field
-from .saved import Config, checkpoints, generator_of, read_config, resume_command
+from .saved import Config, earlier, generator_of, read_config
 from .train import Diverged, fit, row
 
 __all__ = ["Config", "Run", "build", "field", "generator_of", "read_config"]
@@ -52,11 +53,6 @@ def png(image):
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
     return file.getvalue()
-
-
-class FolderLost(OSError):
-    """The run folder was deleted or moved while training. Nothing is written into what may stand in
-    its place."""
 
 
 class Run:
@@ -108,11 +104,11 @@ class Run:
         os.makedirs(run.place, exist_ok=True)
         with contextlib.ExitStack() as stack:
             stack.enter_context(run.lock)
-            if checkpoints(run.place) and not force:
+            if os.path.exists(run.path("weights.npz")) and not force:
                 raise ValueError(f"{folder} already holds a run: go on with it (--resume), "
                                  "replace it (--force) or choose another folder (--out)")
             # The options first, as they mean nothing to other weights.
-            for name in ("config.json", *checkpoints(run.place), *PRODUCTS):
+            for name in ("config.json", "weights.npz", *earlier(run.place), *PRODUCTS):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(run.path(name))
             run._write_config()
@@ -147,17 +143,15 @@ class Run:
         return run
 
     def _load(self):
-        """The newest checkpoint; a run that was killed before its first one begins anew."""
-        names = checkpoints(self.place)
-        if not names:
+        """The checkpoint; a run that was killed before its first one begins anew."""
+        if not os.path.exists(self.path("weights.npz")):
             warnings.warn(f"{self.folder} holds no checkpoint: it starts from the beginning",
                           stacklevel=3)
             return self._write_state()
         self.frames, info = saved.load_into(self.gan, self.place)
-        with refused(self.path(names[0]), "saved by a run"):
+        with refused(self.path("weights.npz"), "saved by a run"):
             self.log, self.seconds = info["log"], info["seconds"]
-        if names[0] == "weights.npz":
-            self.newest = self.gan.steps
+        self.newest = self.gan.steps
 
     def train(self, out=None):
         """Run to the end, or until a signal or lost output stops it. Returns 0, or 128 + the
@@ -200,7 +194,7 @@ class Run:
     def _farewell(self, before):
         """Say how the run ended. Returns the exit status."""
         step, folder, lost = self.gan.steps, self.folder, self.progress.lost
-        say, go_on = self.progress.say, resume_command(folder)
+        say, go_on = self.progress.say, f"tinygan train --resume {shlex.quote(folder)}"
         if step == before == self.config.steps:
             say(f"nothing left to do: {folder} has done its {step} steps; "
                 f"for more: {go_on} --steps N")
@@ -260,21 +254,21 @@ class Run:
         self._write("config.json", (json.dumps(values, indent=2) + "\n").encode())
 
     def _write_state(self):
-        """The checkpoint, and the log as a table. Raises `FolderLost`."""
+        """The checkpoint, and the log as a table. OSError if the folder was deleted or moved: into
+        what may stand in its place nothing is written."""
         if not self.lock.held():
-            raise FolderLost(f"{self.folder} was deleted or moved while training: step "
-                             f"{self.gan.steps} could not be saved, and the newest checkpoint is "
-                             "where the folder has gone")
+            raise OSError(f"{self.folder} was deleted or moved while training: step "
+                          f"{self.gan.steps} could not be saved, and the last checkpoint is where "
+                          "the folder has gone")
         self.checked = time.monotonic()
         if self.config.keep > 1 and self.newest not in (None, self.gan.steps):
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(self.path("weights.npz"), self.path(f"weights-{self.newest}.npz"))
+            with open(self.path("weights.npz"), "rb") as file:
+                self._write(f"weights-{self.newest}.npz", file.read())
         frames = {str(step): np.frombuffer(raw, np.uint8) for step, raw in self.frames.items()}
         checkpoint.save(self.path("weights.npz"), {**self.gan.state_dict(), "frames": frames},
                         {"log": self.log, "seconds": self.seconds})
         self.newest = self.gan.steps
-        older = [name for name in checkpoints(self.place) if name != "weights.npz"]
-        for name in older[self.config.keep - 1:]:
+        for name in earlier(self.place)[self.config.keep - 1:]:
             os.unlink(self.path(name))
         if self.log:
             rows = [self.log[0], *(row.values() for row in self.log)]

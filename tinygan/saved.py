@@ -1,4 +1,4 @@
-"""A run as it lies in its folder: its options, its newest checkpoint, and what its generator draws.
+"""A run as it lies in its folder: its options, its checkpoint, and what its generator draws.
 
 A file that is missing, damaged or of another run is a `CheckpointError`, which names it.
 """
@@ -7,7 +7,6 @@ import dataclasses
 import json
 import os
 import re
-import shlex
 from reprlib import repr as short
 
 import numpy as np
@@ -96,11 +95,6 @@ class Config:
         return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
 
 
-def resume_command(folder):
-    """What to type to go on with a run."""
-    return f"tinygan train --resume {shlex.quote(folder)}"
-
-
 def read_config(folder):
     """(Config, sample shape) of the run in a folder."""
     path = os.path.join(folder, "config.json")
@@ -119,12 +113,10 @@ def read_config(folder):
     return config, shape
 
 
-def checkpoints(folder):
-    """The names of a run's checkpoints, newest first: weights.npz, then weights-<step>.npz."""
-    names = os.listdir(folder)
-    older = [name for name in names if re.fullmatch(r"weights-\d{1,10}\.npz", name)]
-    older.sort(key=lambda name: int(name[8:-4]), reverse=True)
-    return ["weights.npz"] * ("weights.npz" in names) + older
+def earlier(folder):
+    """The names of a run's earlier checkpoints, weights-<step>.npz, newest first."""
+    names = [name for name in os.listdir(folder) if re.fullmatch(r"weights-\d{1,10}\.npz", name)]
+    return sorted(names, key=lambda name: int(name[8:-4]), reverse=True)
 
 
 def new_gan(config, shape):
@@ -134,8 +126,8 @@ def new_gan(config, shape):
 
 
 def load_into(gan, folder):
-    """Load the newest checkpoint of the run in a folder: ({step: picture as PNG}, info)."""
-    path = os.path.join(folder, (checkpoints(folder) or ["weights.npz"])[0])
+    """Load the checkpoint of the run in a folder: ({step: picture as PNG}, info)."""
+    path = os.path.join(folder, "weights.npz")
     parts, info = checkpoint.load(path)
     frames = {int(step): png.tobytes() for step, png in parts.pop("frames", {}).items()}
     checkpoint.restore(path, parts, gan)
