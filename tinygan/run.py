@@ -22,19 +22,21 @@ import contextlib
 import dataclasses
 import io
 import json
+import math
 import os
 import re
 import shlex
+import sys
 import time
 import warnings
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from . import backend, checkpoint, classifier, coverage, data, files, plot, saved
 from .checkpoint import refused
 from .interruption import noted
-from .progress import Progress
 from .randomness import Randomness
 from .recipes import build, field
 from .saved import Config, earlier, generator_of, read_config
@@ -45,6 +47,7 @@ __all__ = ["Config", "Run", "build", "field", "generator_of", "read_config"]
 FRAMES = 48                 # pictures in training.gif
 LOGS = 500                  # rows in log.csv
 PERIOD = 30.0               # seconds between two checkpoints
+LINES = 5.0                 # seconds between two lines of progress, where no terminal shows a bar
 PRODUCTS = ("log.csv", "samples.png", "training.gif", "losses.png")
 
 
@@ -65,6 +68,7 @@ class Run:
         self.folder, self.place, self.lock = folder, os.path.abspath(folder), lock
         self.log, self.seconds, self.frames = [], 0.0, {}
         self.newest = None                      # the steps of weights.npz
+        self.lost, self.printed = None, -math.inf       # the error of output, the time of a line
         count = 64 if dataset.is_image else 2000
         z = Randomness(config.seed).rng("picture")
         # The same latents in every picture.
@@ -166,8 +170,10 @@ class Run:
             arrays = [self.dataset.x, *([self.dataset.labels] if self.config.classes else [])]
             x, *given = (backend.to_device(a, self.config.device) for a in arrays)
             # Here a signal is only noted, and an overflow is no warning: `Diverged` says more.
-            self.progress = Progress(steps, before, out)
-            with noted() as self.stop, self.progress.bar, np.errstate(all="ignore"):
+            self.out = out or sys.stdout or open(os.devnull, "w")   # a program without a console
+            bar = tqdm(total=steps, initial=before, unit=" steps", file=self.out,
+                       dynamic_ncols=True, disable=not getattr(self.out, "isatty", bool)())
+            with noted() as self.stop, bar as self.bar, np.errstate(all="ignore"):
                 self.checked = time.monotonic()
                 self.began = self.checked - self.seconds
                 if before == 0:
@@ -182,19 +188,39 @@ class Run:
         if gan.steps % self.every_log == 0 or gan.steps == self.config.steps:
             logged = {**row(gan, results), "seconds": round(self.seconds, 3)}
             self.log.append(logged)
-        self.progress.step(logged, self.seconds)
+        self._report(logged)
         if gan.steps % self.every_frame == 0:
             self.frames[gan.steps] = png(self.picture())
             if len(self.frames) % 8 == 0:
                 self.save()
         if time.monotonic() - self.checked > PERIOD:
             self._write_state()
-        return self.stop.signal is not None or self.progress.lost is not None
+        return self.stop.signal is not None or self.lost is not None
+
+    def _report(self, row):
+        """One step is done; row: of the log, or None. Output that fails is kept in `lost`: the
+        reader of a pipe has gone, a terminal was closed, a disk is full."""
+        try:
+            self.bar.update()
+            if row:
+                losses = f"D {row['d_loss']:.3f}  G {row['g_loss']:.3f}"
+                self.bar.set_postfix_str(losses, refresh=False)
+                steps, now = self.config.steps, time.monotonic()
+                if self.bar.disable and (now - self.printed > LINES or row["step"] == steps):
+                    self.printed, rate = now, row["step"] / max(self.seconds, 1e-9)
+                    self.say(f"step {row['step']}/{steps}  {losses}  {rate:.1f} steps/s  "
+                             f"{(steps - row['step']) / rate:.0f} s left")
+        except (OSError, ValueError) as e:              # ValueError: the file was closed
+            self.lost = e
+
+    def say(self, text):
+        """Print one line."""
+        print(text, file=self.out, flush=True)
 
     def _farewell(self, before):
         """Say how the run ended. Returns the exit status."""
-        step, folder, lost = self.gan.steps, self.folder, self.progress.lost
-        say, go_on = self.progress.say, f"tinygan train --resume {shlex.quote(folder)}"
+        step, folder, lost = self.gan.steps, self.folder, self.lost
+        say, go_on = self.say, f"tinygan train --resume {shlex.quote(folder)}"
         if step == before == self.config.steps:
             say(f"nothing left to do: {folder} has done its {step} steps; "
                 f"for more: {go_on} --steps N")
