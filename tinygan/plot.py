@@ -113,25 +113,26 @@ def _save(who, path, image, writers, **options):
     write_atomically(path, lambda file: image.save(file, kind, **options))
 
 
+# The panels of `losses`: which columns of the log they show, and whose each is.
+PANELS = {"loss": {"d_loss": "discriminator", "g_loss": "generator"},
+          "discriminator's score": {"d_real": "on real samples", "d_fake": "on generated samples"}}
+
+
 def losses(log):
     """The losses and, where logged, D's mean scores against the step: uint8 (H, W, 3).
 
-    log: a list of dicts or a dict of columns, with step, d_loss, g_loss and perhaps d_real and
-    d_fake, the means of σ(logit) over real and generated samples. Pale lines are the values, dark
-    ones their running mean. Raises ValueError if there is nothing to draw.
+    log: a list of dicts with step, d_loss, g_loss and perhaps d_real and d_fake, the means of
+    σ(logit) over real and generated samples. Pale lines are the values, dark ones their running
+    mean. Raises ValueError if there is nothing to draw.
     """
-    if not isinstance(log, dict):
-        log = {key: [row.get(key) for row in log] for key in set().union(*log)}
-    if not {"step", "d_loss", "g_loss"} <= log.keys() or len(log["step"]) == 0:
+    log = {key: [row.get(key) for row in log] for key in set().union(*log)}
+    panels = {title: curves for title, curves in PANELS.items() if curves.keys() <= log.keys()}
+    if not {"step", "d_loss", "g_loss"} <= log.keys():
         raise ValueError("losses: log needs rows with step, d_loss and g_loss, "
                          f"got the columns {sorted(log)}")
-    panels = [("loss", {"d_loss": "discriminator", "g_loss": "generator"})]
-    if "d_real" in log and "d_fake" in log:
-        panels.append(("discriminator's score",
-                       {"d_real": "on real samples", "d_fake": "on generated samples"}))
     figure = Figure(figsize=(8, 0.8 + 2.6 * len(panels)), dpi=120, layout="constrained")
     every = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
-    for axes, (title, curves) in zip(every, panels, strict=True):
+    for axes, (title, curves) in zip(every, panels.items(), strict=True):
         for color, (key, label) in zip((BLUE, ORANGE), curves.items(), strict=True):
             values = np.array(log[key], float)                      # None becomes NaN
             _curve(axes, np.array(log["step"], float), values, color, label)
