@@ -108,7 +108,7 @@ class Run:
         os.makedirs(run.place, exist_ok=True)
         with contextlib.ExitStack() as stack:
             stack.enter_context(run.lock)
-            if os.path.exists(run.path("weights.npz")) and not force:
+            if not force and (os.path.exists(run.path("weights.npz")) or earlier(run.place)):
                 raise ValueError(f"{folder} already holds a run: go on with it (--resume), "
                                  "replace it (--force) or choose another folder (--out)")
             # The options first, as they mean nothing to other weights.
