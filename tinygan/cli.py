@@ -38,6 +38,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
+    def exit(self, status=0, message=None):
+        print(end="", flush=True)
+        super().exit(status, message)
+
 
 def path(text):
     """An argparse type: a file or folder."""
@@ -212,27 +216,9 @@ def info(args):
     return 0
 
 
-def run(argv):
-    """Do what the command line says. Returns the exit status: 2 for bad input, 1 for a failure, 128
-    + n for signal n."""
-    args = parser().parse_args(argv)
-    try:
-        return args.act(args)
-    except BrokenPipeError:                     # whoever read the output has gone, as `head` does
-        return 128 + 13
-    except (data.DownloadError, Diverged) as e:
-        status, message = 1, e
-    except (ValueError, backend.DeviceError, FileNotFoundError, NotADirectoryError, FileExistsError,
-            PermissionError, IsADirectoryError) as e:
-        status, message = 2, e
-    except (OSError, MemoryError) as e:                     # a full disk and the like
-        status, message = 1, e
-    print(f"tinygan {args.command}: {' '.join(str(message).split())}", file=sys.stderr)
-    return status
-
-
 def main(argv=None):
-    """Entry point of the command. Returns the exit status."""
+    """Entry point of the command. Returns the exit status: 2 for bad input, 1 for a failure, 128 +
+    n for signal n."""
     # A warning is one line, without the source code.
     warnings.formatwarning = lambda message, *where: f"tinygan: {message}\n"
     for stream in (sys.stdout, sys.stderr):
@@ -242,20 +228,22 @@ def main(argv=None):
         cpu.keep_freed_memory()
     try:
         with handled(stop):
-            try:
-                return run(argv)
-            finally:
-                _flush()
+            args = parser().parse_args(argv)
+            status = args.act(args)
+            print(end="", flush=True)
+            return status
+    except BrokenPipeError:                     # whoever read the output has gone, as `head` does;
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # Python would complain of it at the end
+        return 128 + 13
     except KeyboardInterrupt as e:              # at any moment outside the training itself
         print("tinygan: interrupted", file=sys.stderr)
         return 128 + (e.args[0] if e.args else signal.SIGINT)
-
-
-def _flush():
-    """Bring the output out now: of a reader that has gone, Python would complain at the very
-    end."""
-    try:
-        if sys.stdout is not None:              # which a program without a console has not
-            sys.stdout.flush()
-    except (OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except (data.DownloadError, Diverged) as e:
+        status, message = 1, e
+    except (ValueError, backend.DeviceError, FileNotFoundError, NotADirectoryError, FileExistsError,
+            PermissionError, IsADirectoryError) as e:
+        status, message = 2, e
+    except (OSError, MemoryError) as e:                     # a full disk and the like
+        status, message = 1, e
+    print(f"tinygan {args.command}: {' '.join(str(message).split())}", file=sys.stderr)
+    return status
