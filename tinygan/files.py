@@ -49,14 +49,11 @@ def write_atomically(path, write):
         raise
 
 
-class Locked(ValueError):
-    """Another process writes this folder; the message says which."""
-
-
 class Lock:
     """The right to write a folder: a lock on the file `lock` in it, which says whose it is.
 
-    `with` takes it, unless this object holds it already, and gives it back. Raises `Locked`.
+    `with` takes it, unless this object holds it already, and gives it back. ValueError if another
+    process holds it.
     """
 
     def __init__(self, folder):
@@ -75,8 +72,8 @@ class Lock:
                 owner = os.read(self.handle, 100).decode("ascii", "replace") or "another process"
                 os.close(self.handle)
                 self.handle = None
-                raise Locked(f"{self.folder} is in use by {owner}: wait until it has ended, or "
-                             "choose another folder (--out)") from None
+                raise ValueError(f"{self.folder} is in use by {owner}: wait until it has ended, or "
+                                 "choose another folder (--out)") from None
             except OSError:             # a file system without locks
                 pass
             os.ftruncate(self.handle, 0)

@@ -2,11 +2,8 @@
 
 A loss does not say it: in a game of two, "lower" means that the other player got worse. What says
 it is a question about the samples, and the same question about real data that nobody trained on:
-their figure is what a perfect generator would reach. All of it is found under the name `metrics`:
-
-- coverage.py: points in the plane, from mixtures whose modes are known
-- classifier.py: a network that reads digits
-- distances.py: images by their features or pixels
+their figure is what a perfect generator would reach. Points are counted in coverage.py, digits read
+in classifier.py and compared in distances.py; all of it is found under the name `metrics`.
 
 `evaluate_points` and `evaluate_digits` ask everything at once, and `table` prints their answer:
 {figure: {column: (mean, deviation)}} over random halves of the samples. The deviation over halves

@@ -14,6 +14,7 @@ import tempfile
 import zlib
 from http.client import HTTPException
 from itertools import product
+from pathlib import Path
 from urllib.request import urlopen
 
 import numpy as np
@@ -58,8 +59,7 @@ def find(which, name):
     """The array in the file of this name, from the disk if it is there, else from a mirror."""
     for path in candidates(which, name):
         if os.path.isfile(path):
-            with open(path, "rb") as file:
-                return unpack(file.read(), which, name, path)
+            return unpack(Path(path).read_bytes(), which, name, path)
     if which == "mnist":
         return download(name)
     raise ValueError(f"fashion-mnist: {name} not found; put Fashion-MNIST's four files into a "
