@@ -10,7 +10,9 @@ import warnings
 
 import numpy as np
 
-from . import backend, cpu, data, export, metrics, plot
+from . import backend, cpu, data, metrics, plot
+from .export import PARTS
+from .export import save as export_to
 from .interruption import handled, stop
 from .randomness import Randomness
 from .recipes import field
@@ -55,20 +57,33 @@ def parser():
     root = Parser(prog="tinygan", description="Train small GANs, from scratch, on NumPy or CuPy.",
                   epilog=TRAIN_HELP + "\nThe options of a command: tinygan train --help",
                   formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = root.add_subparsers(dest="command", required=True,
-                                   metavar="{train,sample,evaluate,export,info}")
-    for name, act, options, epilog, description in (
-            ("train", train, train_options, TRAIN_HELP, "Train a GAN and write a run folder."),
-            ("sample", sample, sample_options, SAMPLE_HELP, "Draw samples from a trained run."),
-            ("evaluate", evaluate, lambda e: run_options(e, n=2000), None,
-             "Measure a trained run: modes, or digits."),
-            ("export", write_export, export_options, None,
-             "Write a network of a run as a .safetensors file."),
-            ("info", info, lambda i: None, None, "Print versions, BLAS, threads and devices.")):
-        command = commands.add_parser(name, help=description, description=description,
+    commands, of = root.add_subparsers(dest="command", required=True, metavar="COMMAND"), {}
+    for act, epilog, description in (
+            (train, TRAIN_HELP, "Train a GAN and write a run folder."),
+            (sample, SAMPLE_HELP, "Draw samples from a trained run."),
+            (evaluate, None, "Measure a trained run: modes, or digits."),
+            (export, None, "Write a network of a run as a .safetensors file."),
+            (info, None, "Print versions, BLAS, threads and devices.")):
+        of[act] = commands.add_parser(act.__name__, help=description, description=description,
                                       epilog=epilog, formatter_class=root.formatter_class)
-        command.set_defaults(act=act)
-        options(command)
+        of[act].set_defaults(act=act)
+    train_options(of[train])
+    for act in (sample, evaluate, export):
+        of[act].add_argument("run", type=path, metavar="RUN", help="a run folder")
+    for act, n in ((sample, 64), (evaluate, 2000)):
+        of[act].add_argument("--n", type=int, default=n, metavar="N",
+                             help=f"number of samples (default: {n})")
+        of[act].add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+        of[act].add_argument("--device", choices=("auto", "cpu", "gpu"), default="cpu",
+                             help="default: cpu")
+    of[sample].add_argument("--out", type=path, default="grid.png", metavar="FILE",
+                            help="the picture, .png (default: grid.png)")
+    of[sample].add_argument("--interpolate", action="store_true",
+                            help="walk between latents, eight steps per row")
+    of[export].add_argument("--out", type=path, required=True, metavar="FILE",
+                            help="the file, .safetensors")
+    of[export].add_argument("--part", choices=PARTS, default="average",
+                            help="which network (default: average)")
     return root
 
 
@@ -89,34 +104,6 @@ def train_options(t):
     t.add_argument("--resume", type=path, metavar="FOLDER",
                    help="go on with this run, whose options stay; only --steps, --device and "
                         "--keep can be given too")
-
-
-def run_options(p, n=None):
-    """Which run, and of how many samples of which seed."""
-    p.add_argument("run", type=path, metavar="RUN", help="a run folder")
-    if n is not None:
-        p.add_argument("--n", type=int, default=n, metavar="N",
-                       help=f"number of samples (default: {n})")
-        p.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
-        p.add_argument("--device", choices=("auto", "cpu", "gpu"), default="cpu",
-                       help="default: cpu")
-
-
-def sample_options(s):
-    """The options of `tinygan sample`."""
-    run_options(s, n=64)
-    s.add_argument("--out", type=path, default="grid.png", metavar="FILE",
-                   help="the picture, .png (default: grid.png)")
-    s.add_argument("--interpolate", action="store_true",
-                   help="walk between latents, eight steps per row")
-
-
-def export_options(e):
-    """The options of `tinygan export`."""
-    run_options(e)
-    e.add_argument("--out", type=path, required=True, metavar="FILE", help="the file, .safetensors")
-    e.add_argument("--part", choices=export.PARTS, default="average",
-                   help="which network (default: average)")
 
 
 def train(args):
@@ -188,9 +175,9 @@ def evaluate(args):
     return 0
 
 
-def write_export(args):
+def export(args):
     """`tinygan export`"""
-    export.save(args.run, args.out, args.part)
+    export_to(args.run, args.out, args.part)
     print(f"{args.part} of {args.run}: {args.out}")
     return 0
 
