@@ -208,34 +208,30 @@ class Run:
                 steps, now = self.config.steps, time.monotonic()
                 if self.bar.disable and (now - self.printed > LINES or row["step"] == steps):
                     self.printed, rate = now, row["step"] / max(self.seconds, 1e-9)
-                    self.say(f"step {row['step']}/{steps}  {losses}  {rate:.1f} steps/s  "
-                             f"{(steps - row['step']) / rate:.0f} s left")
+                    print(f"step {row['step']}/{steps}  {losses}  {rate:.1f} steps/s  "
+                          f"{(steps - row['step']) / rate:.0f} s left", file=self.out, flush=True)
         except (OSError, ValueError) as e:              # ValueError: the file was closed
             self.lost = e
 
-    def say(self, text):
-        """Print one line."""
-        print(text, file=self.out, flush=True)
-
     def _farewell(self, before):
         """Say how the run ended. Returns the exit status."""
-        step, folder, lost = self.gan.steps, self.folder, self.lost
-        say, go_on = self.say, f"tinygan train --resume {shlex.quote(folder)}"
+        step, folder, status = self.gan.steps, self.folder, 0
+        go_on = f"tinygan train --resume {shlex.quote(folder)}"
         if step == before == self.config.steps:
-            say(f"nothing left to do: {folder} has done its {step} steps; "
-                f"for more: {go_on} --steps N")
+            text = (f"nothing left to do: {folder} has done its {step} steps; "
+                    f"for more: {go_on} --steps N")
         elif step == self.config.steps:
-            say(f"done in {self.seconds:.0f} s{self.figure()}: see "
-                f"{os.path.join(folder, 'samples.png')} and "
-                f"{os.path.join(folder, 'training.gif')}")
+            text = (f"done in {self.seconds:.0f} s{self.figure()}: see "
+                    f"{os.path.join(folder, 'samples.png')} and "
+                    f"{os.path.join(folder, 'training.gif')}")
         elif self.stop.signal is not None:
-            say(f"stopped at step {step}; go on with: {go_on}")
-            return 128 + self.stop.signal
+            text, status = f"stopped at step {step}; go on with: {go_on}", 128 + self.stop.signal
         else:
-            warnings.warn(f"output failed ({type(lost).__name__}): stopped at step {step}; "
+            warnings.warn(f"output failed ({type(self.lost).__name__}): stopped at step {step}; "
                           f"go on with: {go_on}", stacklevel=3)
-            return 128 + 13 if isinstance(lost, BrokenPipeError) else 1         # 13 is SIGPIPE
-        return 0
+            return 128 + 13 if isinstance(self.lost, BrokenPipeError) else 1    # 13 is SIGPIPE
+        print(text, file=self.out, flush=True)
+        return status
 
     def picture(self):
         """What the generator makes of the fixed latents now, as a uint8 image."""
