@@ -91,7 +91,8 @@ def _count(files):
     """{reason: paths} as text: '2 × no image (a.txt, b.txt), 1 × damaged (c.png)'."""
     parts = []
     for reason, paths in sorted(files.items(), key=lambda item: -len(item[1])):
-        names = [repr(os.path.basename(path))[1:-1] for path in sorted(map(str, paths))[:3]]
-        more = ", ..." if len(paths) > 3 else ""                # repr: no control characters
-        parts.append(f"{len(paths)} × {reason} ({', '.join(names)}{more})")
+        # repr: no control characters
+        names = [repr(os.path.basename(path))[1:-1] for path in sorted(map(str, paths))]
+        names[3:] = ["..."] * (len(names) > 3)
+        parts.append(f"{len(paths)} × {reason} ({', '.join(names)})")
     return ", ".join(parts)
