@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .randomness import Randomness
-
 
 class Coverage(NamedTuple):
     """What `mode_coverage` counts. Perfect are high_quality `ceiling()`, tv 0, std_ratio 1,
@@ -73,21 +71,3 @@ def uniform_noise(mixture, n, rng):
     low, high = mixture.centers.min(axis=0), mixture.centers.max(axis=0)
     half = (high - low).max() / 2 + 10 * mixture.std
     return (low + high) / 2 + rng.uniform(-half, half, (n, 2))
-
-
-def sliced_wasserstein(a, b, directions=128, seed=0):
-    """The sliced Wasserstein-2 distance of samples a (N, D) and b (M, D), ≥ 0, 0 if equal.
-
-    √ mean (quantiles of ⟨a, θ⟩ − quantiles of ⟨b, θ⟩)² over random unit vectors θ and the
-    quantiles (i + ½) / n, n = min(N, M): the sorted samples if N = M. Source: Bonneel et al.
-    2015, "Sliced and Radon Wasserstein barycenters of measures".
-    """
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or not len(a) or not len(b):
-        raise ValueError("sliced_wasserstein: expected samples (N, D) and (M, D) with N, M > 0, "
-                         f"got {a.shape} and {b.shape}")
-    theta = Randomness(seed).rng("slices").standard_normal((a.shape[1], directions))
-    theta /= np.linalg.norm(theta, axis=0)
-    at = (np.arange(min(len(a), len(b))) + 0.5) / min(len(a), len(b))
-    qa, qb = (np.sort(x @ theta, axis=0)[(at * len(x)).astype(int)] for x in (a, b))
-    return float(np.sqrt(((qa - qb) ** 2).mean()))

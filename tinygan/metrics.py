@@ -16,9 +16,9 @@ from . import data, distances
 from .classifier import *  # noqa: F403  (metrics is the public name of all three)
 from .classifier import class_shares, judge, read
 from .coverage import *  # noqa: F403
-from .coverage import mode_coverage, sliced_wasserstein, uniform_noise
+from .coverage import mode_coverage, uniform_noise
 from .distances import *  # noqa: F403
-from .distances import pairwise
+from .distances import pairwise, sliced_wasserstein
 from .randomness import Randomness
 
 
