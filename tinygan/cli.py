@@ -10,9 +10,7 @@ import warnings
 
 import numpy as np
 
-from . import backend, cpu, data, metrics, plot
-from .export import PARTS
-from .export import save as export_to
+from . import backend, cpu, data, metrics, plot, saved
 from .interruption import handled, stop
 from .randomness import Randomness
 from .recipes import field
@@ -82,7 +80,7 @@ def parser():
                             help="walk between latents, eight steps per row")
     of[export].add_argument("--out", type=path, required=True, metavar="FILE",
                             help="the file, .safetensors")
-    of[export].add_argument("--part", choices=PARTS, default="average",
+    of[export].add_argument("--part", choices=saved.PARTS, default="average",
                             help="which network (default: average)")
     return root
 
@@ -177,7 +175,7 @@ def evaluate(args):
 
 def export(args):
     """`tinygan export`"""
-    export_to(args.run, args.out, args.part)
+    saved.export(args.run, args.out, args.part)
     print(f"{args.part} of {args.run}: {args.out}")
     return 0
 

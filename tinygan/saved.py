@@ -14,7 +14,7 @@ import numpy as np
 from . import checkpoint, recipes
 from .checkpoint import CheckpointError, refused
 from .data import CHOICES
-from .files import require_regular
+from .files import require_regular, write_atomically
 from .losses import LOSSES
 from .models import CONDITIONS
 from .randomness import Randomness
@@ -153,3 +153,24 @@ def drawn(gan, config, n, randomness):
     z = randomness.rng("latent").standard_normal((n, config.latent), dtype=np.float32)
     arrays = z, *labels_in_turn(n, config)
     return np.concatenate([gan.sample(*(a[i:i + 256] for a in arrays)) for i in range(0, n, 256)])
+
+
+PARTS = ("average", "generator", "discriminator")
+
+
+def export(folder, path, part="average"):
+    """Write one network of the run in `folder` to a .safetensors file, which other programs read:
+    "average" (of the generator's weights), "generator" or "discriminator". The file's metadata hold
+    the run's options as JSON. Needs the package of that name (the extra `safetensors`)."""
+    try:
+        from safetensors.numpy import save as encode
+    except ImportError:
+        raise ValueError("this needs the package safetensors: pip install safetensors") from None
+    gan, config, shape = generator_of(folder)
+    state = gan.state_dict().get(part) if part in PARTS else None
+    if state is None:
+        raise ValueError(f"export: expected a part of {', '.join(PARTS)} that the run has, "
+                         f"got {part!r}")
+    arrays = {name: np.ascontiguousarray(a) for name, a in state.items() if name != "steps"}
+    text = json.dumps({**config.options(), "shape": shape, "part": part})
+    write_atomically(path, lambda file: file.write(encode(arrays, {"tinygan": text})))
