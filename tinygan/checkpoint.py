@@ -14,7 +14,7 @@ import numpy as np
 from .files import require_regular, write_atomically
 from .watch import Diverged
 
-__all__ = ["CheckpointError", "load", "restore", "save", "write_atomically"]
+__all__ = ["CheckpointError", "load", "save", "write_atomically"]
 
 FORMAT = "tinygan 2"
 
@@ -71,10 +71,3 @@ def load(path):
             part, _, key = name.partition("/")
             parts.setdefault(part, {})[key] = a
         return parts, info
-
-
-def restore(path, parts, target):
-    """Hand the parts of a loaded checkpoint to an object with `load_state_dict`, such as a GAN, or
-    raise `CheckpointError`."""
-    with refused(path, "a checkpoint of these networks"):
-        target.load_state_dict(parts)

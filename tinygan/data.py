@@ -25,6 +25,7 @@ from .backend import to_host, xp
 from .files import require_regular
 from .mixtures import Mixture, grid, ring, swissroll
 from .mnist import DownloadError, parse_idx
+from .module import whole
 from .randomness import Randomness
 
 __all__ = ["CHOICES", "Dataset", "DownloadError", "Mixture", "array_file", "as_dataset", "digits",
@@ -146,9 +147,7 @@ def load(spec, *, size=64, grey=False, n=50_000, seed=0, split="train"):
                         "array of your own use as_dataset(x)")
     spec = os.fspath(spec)
     if spec in ("ring", "grid", "swissroll"):
-        rng = Randomness(seed).rng("data")
-        if not isinstance(n, (int, np.integer)) or n < 1:
-            raise ValueError(f"load: n, the number of points, must be an integer > 0, got {n!r}")
+        n, rng = whole("load: n", n), Randomness(seed).rng("data")
         if spec == "swissroll":
             return Dataset(spec, swissroll(n, rng))
         mixture = ring() if spec == "ring" else grid()

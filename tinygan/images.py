@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .module import whole
+
 REASONS = {UnidentifiedImageError: "no image", PermissionError: "not readable",
            Image.DecompressionBombError: "too many pixels"}
 RUN_PICTURES = {"samples.png", "losses.png", "training.gif"}    # of `tinygan train`
@@ -24,8 +26,7 @@ class Skipped(Exception):
 
 def read(path, size=64, grey=False):
     """Every image below a folder as `data.folder` says: uint8 (N, size, size, 1 if grey else 3)."""
-    if not isinstance(size, (int, np.integer)) or size < 1:
-        raise ValueError(f"folder: size must be an integer > 0, got {size!r}")
+    size = whole("folder: size", size)
     root = os.path.abspath(os.path.expanduser(path))
     if not str(path).strip() or not os.path.isdir(root):
         raise ValueError(f"folder: no image found below {path}: there is no such folder; "

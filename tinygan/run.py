@@ -70,8 +70,7 @@ class Run:
         self.newest = None                      # the steps of weights.npz
         self.lost, self.printed = None, -math.inf       # the error of output, the time of a line
         count = 64 if dataset.is_image else 2000
-        z = Randomness(config.seed).rng("picture")
-        # The same latents in every picture.
+        z = Randomness(config.seed).rng("picture")      # the same latents in every picture
         self.latents = z.standard_normal((count, config.latent), dtype=np.float32)
         self.given = saved.labels_in_turn(count, config)
 
@@ -98,9 +97,8 @@ class Run:
                              f"samples of {config.data}")
         config.device = backend.pick_device(config.device)
         if folder is None:
-            kind = os.path.basename(config.data.partition(":")[0])
-            name = re.sub(r"[^\w.-]+", "_", kind) or "data"
-            folder = os.path.join("runs", f"{name}-{config.model}")
+            name = re.sub(r"[^\w.-]+", "_", os.path.basename(config.data.partition(":")[0]))
+            folder = os.path.join("runs", f"{name or 'data'}-{config.model}")
         if dataset.path:                        # absolute, so that the run can go on from anywhere
             kind = "folder:" if config.data.startswith("folder:") else ""
             config.data, config.fingerprint = kind + str(dataset.path), dataset.fingerprint
