@@ -365,5 +365,5 @@ def test_grid_accepts_what_a_generator_without_tanh_makes():
 
 @pytest.mark.parametrize("columns", [0, -3])
 def test_grid_wants_a_column(columns):
-    with pytest.raises(ValueError, match="columns must be > 0"):
+    with pytest.raises(ValueError, match="to_grid: columns must be an integer >= 1"):
         plot.to_grid(flat([0.0]), columns=columns)

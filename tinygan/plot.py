@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from .files import write_atomically
+from .module import whole
 
 # A notebook leaves the name of its own backend in MPLBACKEND. Where that is not installed,
 # matplotlib would refuse to be imported, so the name is hidden meanwhile.
@@ -52,14 +53,12 @@ def to_grid(images, columns=None, pad=2):
     if images.dtype.kind != "f" or np.isnan(low) or low >= 0 and high > 2:
         raise ValueError("to_grid: images must be floats in [-1, 1], got "
                          f"{images.dtype} from {low} to {high}; scale 0 to 255 with x / 127.5 - 1")
-    if columns is not None and columns < 1:
-        raise ValueError(f"to_grid: columns must be > 0, got {columns}")
     pixels = np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
     factor = max(1, 64 // max(pixels.shape[1:3]))
     pixels = pixels.repeat(factor, axis=1).repeat(factor, axis=2)       # (N, H·factor, W·factor, C)
     n, height, width, channels = pixels.shape
 
-    columns = columns or math.ceil(math.sqrt(n))
+    columns = whole("to_grid: columns", math.ceil(math.sqrt(n)) if columns is None else columns)
     rows = math.ceil(n / columns)
     canvas = np.full((rows, pad + height, columns, pad + width, channels), 255, np.uint8)
     for k, image in enumerate(pixels):
