@@ -5,7 +5,8 @@ A run folder holds
     config.json       the options, so that the run can be repeated, sampled from and resumed
     weights.npz       the checkpoint: networks, optimisers, random generators, the log and
                       the pictures so far
-    weights-<step>.npz                earlier ones, with --keep; as weights.npz each goes on
+    weights-<step>.npz                earlier ones, with --keep; renamed to weights.npz, one of
+                      them can be resumed
     log.csv           step, losses, D's mean scores on real and fake samples, seconds
     samples.png       the generator's picture of the same latents, renewed while it learns
     training.gif      those pictures in a row
