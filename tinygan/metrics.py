@@ -12,13 +12,10 @@ of a set is the standard error of an average over the whole set.
 
 import numpy as np
 
-from . import data, distances
+from . import classifier, coverage, data, distances
 from .classifier import *  # noqa: F403  (metrics is the public name of all three)
-from .classifier import class_shares, judge, read
 from .coverage import *  # noqa: F403
-from .coverage import mode_coverage, uniform_noise
 from .distances import *  # noqa: F403
-from .distances import pairwise, sliced_wasserstein
 from .randomness import Randomness
 
 
@@ -28,17 +25,17 @@ def evaluate_points(samples, mixture, least=0.01, resamples=10, seed=0):
     n, rows = max(len(samples) // 2, 1), []
 
     def figures(x, fresh):
-        c = mode_coverage(x, mixture, least=least)
+        c = coverage.mode_coverage(x, mixture, least=least)
         return {f"modes with {least:.0%} of the samples": c.modes,
-                "modes with one sample": mode_coverage(x, mixture, least=0.0).modes,
+                "modes with one sample": coverage.mode_coverage(x, mixture, least=0.0).modes,
                 "share on a mode": c.high_quality, "total variation": c.tv,
                 "reverse KL": c.reverse_kl, "width of the modes": c.std_ratio,
-                "sliced Wasserstein distance": sliced_wasserstein(x, fresh)}
+                "sliced Wasserstein distance": distances.sliced_wasserstein(x, fresh)}
     for _ in range(resamples):
         fresh = mixture.sample(n, rng)
         rows.append({"samples": figures(samples[rng.permutation(len(samples))[:n]], fresh),
                      "perfect sampler": figures(mixture.sample(n, rng), fresh),
-                     "uniform noise": figures(uniform_noise(mixture, n, rng), fresh)})
+                     "uniform noise": figures(coverage.uniform_noise(mixture, n, rng), fresh)})
     return _summary(rows)
 
 
@@ -52,7 +49,7 @@ def evaluate_digits(images, labels=None, train=None, real=None, resamples=10, se
     Each resample splits the real images into halves: n images to compare with, and as many that
     stand in for a perfect generator. n generated images meet the same half.
     """
-    module, held_images, held_labels, _ = judge()
+    module, held_images, held_labels, _ = classifier.judge()
     held_images, held_labels = real or (held_images, held_labels)
     images, train = np.asarray(images), data.digits().x if train is None else np.asarray(train)
     n = min(len(images), len(held_images), 5000) // 2
@@ -63,8 +60,8 @@ def evaluate_digits(images, labels=None, train=None, real=None, resamples=10, se
                          f"{images.shape}, {np.shape(labels)} and {train.shape}")
 
     def side(x, wanted):
-        seen, p = read(module, x)
-        nearest = [pairwise(x, train[i:i + 2000]).min(axis=1)
+        seen, p = classifier.read(module, x)
+        nearest = [distances.pairwise(x, train[i:i + 2000]).min(axis=1)
                    for i in range(0, len(train), 2000)]         # in parts, which saves memory
         known = {"images": x, "features": seen, "p": p, "to train": np.min(nearest, axis=0)}
         return known if labels is None else {**known, "labels": np.asarray(wanted)}
@@ -83,10 +80,10 @@ def evaluate_digits(images, labels=None, train=None, real=None, resamples=10, se
 def _figures(s, unseen, seen, rng):
     """Every figure of one side, given real images it has not seen, and as many it may have seen."""
     images, read_as, pair = s["images"], s["p"].argmax(axis=1), (unseen["features"], s["features"])
-    shares = class_shares(read_as, s["p"].max(axis=1), s["p"].shape[1])
+    shares = classifier.class_shares(read_as, s["p"].max(axis=1), s["p"].shape[1])
     precision, recall = distances.precision_recall(*pair)
     density, covered = distances.density_coverage(*pair)
-    near, far = (pairwise(images, real).min(axis=1) for real in (seen, unseen["images"]))
+    near, far = (distances.pairwise(images, real).min(axis=1) for real in (seen, unseen["images"]))
     # Random pairs that read alike: neighbours in a random order, sorted by what is read in them.
     order = rng.permutation(len(images))
     order = order[np.argsort(read_as[order], kind="stable")]
