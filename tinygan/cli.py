@@ -80,8 +80,8 @@ def parser():
                             help="walk between latents, eight steps per row")
     of[export].add_argument("--out", type=path, required=True, metavar="FILE",
                             help="the file, .safetensors")
-    of[export].add_argument("--part", choices=saved.PARTS, default="average",
-                            help="which network (default: average)")
+    of[export].add_argument("--part", choices=("average", "generator", "discriminator"),
+                            default="average", help="which network (default: average)")
     return root
 
 

@@ -156,9 +156,6 @@ def drawn(gan, config, n, randomness):
     return np.concatenate([gan.sample(*(a[i:i + 256] for a in arrays)) for i in range(0, n, 256)])
 
 
-PARTS = ("average", "generator", "discriminator")
-
-
 def export(folder, path, part="average"):
     """Write one network of the run in `folder` to a .safetensors file, which other programs read:
     "average" (of the generator's weights), "generator" or "discriminator". The file's metadata hold
@@ -168,10 +165,7 @@ def export(folder, path, part="average"):
     except ImportError:
         raise ValueError("this needs the package safetensors: pip install safetensors") from None
     gan, config, shape = generator_of(folder)
-    state = gan.state_dict().get(part) if part in PARTS else None
-    if state is None:
-        raise ValueError(f"export: expected a part of {', '.join(PARTS)} that the run has, "
-                         f"got {part!r}")
-    arrays = {name: np.ascontiguousarray(a) for name, a in state.items() if name != "steps"}
+    arrays = {name: np.ascontiguousarray(a) for name, a in gan.state_dict()[part].items()
+              if name != "steps"}
     text = json.dumps({**config.options(), "shape": shape, "part": part})
     write_atomically(path, lambda file: file.write(encode(arrays, {"tinygan": text})))
