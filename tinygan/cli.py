@@ -166,9 +166,8 @@ def evaluate(args):
         raise ValueError(f"evaluate: no figures are known for {config.data}: it needs points of a "
                          "known mixture (ring, grid) or digits (N, 28, 28, 1)")
     fake = drawn(gan, config, args.n, Randomness(args.seed))
-    labels = labels_in_turn(args.n, config)
     figures = (metrics.evaluate_points(fake, dataset.mixture) if dataset.mixture is not None else
-               metrics.evaluate_digits(fake, *labels, train=dataset.x))
+               metrics.evaluate_digits(fake, *labels_in_turn(args.n, config), train=dataset.x))
     print(metrics.table(figures))
     return 0
 

@@ -124,9 +124,6 @@ def _pair(who, a, b, least):
     return a, b
 
 
-# ------------------------------------------------------------------ images among themselves
-
-
 def ms_ssim(a, b, value_range=2.0):
     """Multi-scale structural similarity of images a and b, both (N, H, W, C): (N,), 1 if equal.
 

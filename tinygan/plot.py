@@ -124,7 +124,8 @@ def losses(log):
     σ(logit) over real and generated samples. Pale lines are the values, dark ones their running
     mean. Raises ValueError if there is nothing to draw.
     """
-    log = {key: [row.get(key) for row in log] for key in set().union(*log)}
+    keys = set().union(*log)                                        # None becomes NaN
+    log = {key: np.array([row.get(key) for row in log], float) for key in keys}
     panels = {title: curves for title, curves in PANELS.items() if curves.keys() <= log.keys()}
     if not {"step", "d_loss", "g_loss"} <= log.keys():
         raise ValueError("losses: log needs rows with step, d_loss and g_loss, "
@@ -133,8 +134,7 @@ def losses(log):
     every = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
     for axes, (title, curves) in zip(every, panels.items(), strict=True):
         for color, (key, label) in zip((BLUE, ORANGE), curves.items(), strict=True):
-            values = np.array(log[key], float)                      # None becomes NaN
-            _curve(axes, np.array(log["step"], float), values, color, label)
+            _curve(axes, log["step"], log[key], color, label)
         _tidy(axes, title)
     if len(panels) == 2:                                            # 0.5: D cannot tell them apart
         every[1].axhline(0.5, color=GREY, linewidth=1, linestyle=(0, (4, 4)), zorder=1)
