@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 import pytest
 
-from tinygan import checkpoint, models
+from tinygan import checkpoint, models, nn
 from tinygan.checkpoint import CheckpointError
 from tinygan.optim import Adam
 from tinygan.watch import Diverged
@@ -38,6 +38,20 @@ def assert_same(parts, expected):
             assert parts[part][name].dtype == a.dtype
 
 
+class Several:
+    """Some objects with a state, as one: what a GAN is to a checkpoint."""
+
+    def __init__(self, **parts):
+        self.parts = parts
+
+    def state_dict(self):
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def load_state_dict(self, state):
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+
+
 def test_what_was_saved_comes_back(path):
     parts, info = checkpoint.load(path)
     assert_same(parts, PARTS)
@@ -50,8 +64,7 @@ def test_a_network_and_its_optimiser_come_back(path):
     opt.step([np.ones(p.shape, np.float32) for p in opt.params])
     checkpoint.save(path, {"net": net.state_dict(), "opt": opt.state_dict()}, {})
     parts, _ = checkpoint.load(str(path))
-    other.load_state_dict(parts["net"])
-    again.load_state_dict(parts["opt"])
+    Several(net=other, opt=again).load_state_dict(parts)
     assert_same(
         {"net": other.state_dict(), "opt": again.state_dict()}, {"net": net.state_dict(), "opt": opt.state_dict()}
     )
@@ -146,6 +159,34 @@ def test_no_flipped_bit_changes_a_number_unnoticed(path):
     assert errors > len(whole) / 6
 
 
+# ---- restoring --------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda p: p.pop("b"), r"missing \['b/bias', 'b/weight'\], unexpected \[\]"),
+        (lambda p: p.update(c={"x": np.zeros(1)}), r"missing \[\], unexpected \['c/x'\]"),
+        (lambda p: p["b"].pop("bias"), r"missing \['b/bias'\]"),
+        (lambda p: p["b"].update(more=np.zeros(1)), r"missing \[\], unexpected \['b/more'\]"),
+        (
+            lambda p: p["b"].update(weight=np.zeros((9, 9), np.float32)),
+            r"b/weight has shape \(9, 9\), expected \(2, 1\)",
+        ),
+        (lambda p: p["b"].update(bias=np.array(["text"])), r"b/bias is of type <U4, expected float32"),
+        (lambda p: p["b"].update(bias=np.zeros(1)), r"b/bias is of type float64, expected float32"),
+    ],
+)
+def test_restoring_is_all_or_nothing_over_all_parts(path, spoil, message):
+    a, b = nn.Linear(2, 3), nn.Linear(2, 1)
+    before = {"a": a.state_dict(), "b": b.state_dict()}
+    parts = {k: {n: v + 1 for n, v in state.items()} for k, state in before.items()}
+    spoil(parts)
+    checkpoint.save(path, parts, {})
+    with pytest.raises(CheckpointError, match=r"weights\.npz: made for other networks: " + message):
+        checkpoint.load(path, {"a": a.state_dict(), "b": b.state_dict()})
+    assert_same({"a": a.state_dict(), "b": b.state_dict()}, before)
+
+
 # ---- writing ----------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -183,11 +224,11 @@ def test_a_failure_at_the_end_leaves_the_old_file_and_nothing_else(path, step, m
 
 
 def test_the_new_contents_are_on_the_disk_before_the_old_ones_go(path, monkeypatch):
-    """Flush and fsync the file, then rename: after a power failure there is the one or the other."""
+    """Flush and fsync the file, then rename, then fsync the folder."""
     events, fsync, replace = [], os.fsync, os.replace
 
     def note_fsync(fd):
-        events.append(f"fsync {os.fstat(fd).st_size}")
+        events.append("fsync folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else f"fsync {os.fstat(fd).st_size}")
         fsync(fd)
 
     def note_replace(a, b):
@@ -198,7 +239,7 @@ def test_the_new_contents_are_on_the_disk_before_the_old_ones_go(path, monkeypat
     monkeypatch.setattr(os, "fsync", note_fsync)
     monkeypatch.setattr(os, "replace", note_replace)
     checkpoint.write_atomically(str(path), lambda file: file.write(b"12345"))
-    assert events == ["fsync 5", "replace"]
+    assert events == ["fsync 5", "replace", "fsync folder"]
     assert path.read_bytes() == b"12345"
 
 
@@ -263,27 +304,43 @@ def savez(a, function=np.savez):
     return file.getvalue()
 
 
+def repeated(raw, times):
+    """An archive whose directory names each member several times."""
+    *_, count, size, start, _ = struct.unpack("<4s4H2IH", raw[-22:])
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count * times, count * times, size * times, start, 0)
+    return raw[:start] + raw[start:-22] * times + end
+
+
 HOSTILE = {
     "nothing": b"", "an end only": zipped([]), "text": b"PK and so on" * 10,
     "compressed": savez(np.zeros(10 ** 6), np.savez_compressed), "a bomb": zipped([("a.npy", bytes(10 ** 7))], method=8),
     "another method": zipped(GOOD, method=99), "encrypted": zipped(GOOD, flags=1),
+    "the same bytes for two names": zipped(GOOD, offset=0),
     "a directory elsewhere": zipped(GOOD, shift=5), "another size": zipped(GOOD, size=5),
     "a huge size": zipped(GOOD, size=2 ** 32 - 1), "another name inside": zipped(GOOD, names=["x.npy", "b.npy", "info.npy"]),
-    "one that np.load would unpickle": savez(np.array([print])),
+    "the same member many times": repeated(zipped(GOOD), 9),
+    "a name with a line break": one(ONE, "net/a\n.npy"), "one that np.load would unpickle": savez(np.array([print])),
+    "more members than any network": zipped([(f"net/{i}.npy", b"") for i in range(5000)] + GOOD),
+    "no .npy": one(b"hello world, hello world"), "a cut .npy": one(b"\x93NUM"), "an empty member": one(b""),
+    "version 2": one(npy(header=header(), magic=b"\x93NUMPY\2\0", data=bytes(8))),
     "a cut header": one(npy(header=b"{'descr': '<f4'")), "too little data": one(npy(header=header(), data=bytes(4))),
-    "no data": one(npy(header=header(shape="(1000000000,)"))),
+    "too much data": one(npy(header=header(), data=bytes(12))), "no data": one(npy(header=header(shape="(1000000000,)"))),
     "a shape that overflows": one(npy(header=header(shape="(4294967296, 4294967296)"))),
     "a negative shape": one(npy(header=header(shape="(-2,)"), data=bytes(8))),
     "a shape that is no tuple": one(npy(header=header(shape="2"), data=bytes(8))),
     "brackets": one(npy(header=b"(" * 60000)), "an open string": one(npy(header=header(descr="'''"))),
     "bytes that are no text": one(npy(header=b"\xff" * 118)), "code": one(npy(header=header(descr="__import__('os')"))),
-    "f4 of five bytes": one(npy(header=header(descr="'<f5'"), data=bytes(10))),
+    "complex": savez(np.zeros(2, complex)), "bytes": savez(np.array(b"text")), "dates": savez(np.zeros(2, "M8[s]")),
+    "a struct": savez(np.zeros(2, "i4,f4")), "f4 of five bytes": one(npy(header=header(descr="'<f5'"), data=bytes(10))),
+    "a long text": savez(np.array("x" * 3_000_000)),
 }
 
 
 def test_what_numpy_writes_is_read(path):
     checkpoint.save(path, {"net": ARRAYS}, {})
     assert_same(checkpoint.load(path)[0], {"net": ARRAYS})
+    found, _ = checkpoint.headers(path)
+    assert found == {f"net/{name}": (a.shape, a.dtype) for name, a in ARRAYS.items()}
 
 
 def test_the_builder_of_this_file_makes_good_archives(path):
@@ -295,15 +352,16 @@ def test_the_builder_of_this_file_makes_good_archives(path):
 
 
 @pytest.mark.parametrize("raw", HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_file_is_one_error(path, raw):
+def test_a_hostile_file_is_one_error_from_its_headers_and_no_memory(path, raw, memory_below):
     path.write_bytes(raw)
-    with pytest.raises(CheckpointError, match=r"weights\.npz: not a tinygan checkpoint, or damaged") as error:
-        checkpoint.load(path)
-    assert len(str(error.value)) < 700 and "\n" not in str(error.value)
+    with memory_below(4_000_000):
+        with pytest.raises(CheckpointError, match=r"weights\.npz: not a tinygan checkpoint, or damaged") as error:
+            checkpoint.headers(path)
+    assert len(str(error.value)) < 700 and "\n" not in str(error.value) and "called info" not in str(error.value)
 
 
 def test_compressed_files_are_refused_with_the_way_out(path):
-    path.write_bytes(savez(np.zeros(10 ** 6), np.savez_compressed))
+    np.savez_compressed(path, **ARRAYS)
     with pytest.raises(CheckpointError, match=r"save with np\.savez, not with np\.savez_compressed"):
         checkpoint.load(path)
 
@@ -319,11 +377,24 @@ def test_what_is_no_regular_file_is_not_read(path, kind):
         checkpoint.load(path)
 
 
+def test_a_directory_of_gigabytes_is_not_read(path, memory_below):
+    """A sparse file whose list of members claims to be 1 GB long."""
+    size = 2 ** 30
+    with open(path, "wb") as file:
+        file.truncate(size)
+        file.seek(size)
+        file.write(struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 9, 9, size, 0, 0))
+    with memory_below(4_000_000):
+        with pytest.raises(CheckpointError, match="BadZipFile"):
+            checkpoint.load(path)
+
+
 def test_damage_in_the_numbers_is_found_when_they_are_read(path):
     a = np.ones(30_000)
     checkpoint.save(path, {"net": {"a": a}}, {})
     raw = bytearray(path.read_bytes())
     raw[raw.index(a.tobytes()) + 200_003] ^= 1
     path.write_bytes(raw)
+    checkpoint.headers(path)
     with pytest.raises(CheckpointError, match="Bad CRC-32"):
         checkpoint.load(path)

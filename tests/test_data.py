@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -305,11 +306,22 @@ def test_an_archive_that_does_not_say_what_is_what_is_refused(tmp_path, members,
         data.load(f"{tmp_path}/a.npz")
 
 
-def test_members_that_are_not_needed_are_not_read(tmp_path, memory_below):
-    size = 2 ** 24
-    np.savez(tmp_path / "a.npz", x=POINTS, labels=LABELS, other=np.zeros(size, np.uint8))
-    with memory_below(size // 2):
-        np.testing.assert_array_equal(data.load(f"{tmp_path}/a.npz").x, POINTS)
+def test_an_archive_bomb_is_refused_before_it_unpacks_and_unneeded_members_are_not_opened(tmp_path, memory_below):
+    size = 2 ** 27
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("x.npy", "w") as member:
+            member.write(npy(header((size // 8, 2))))
+            for _ in range(size // 2 ** 20):
+                member.write(bytes(2 ** 20))
+    with zipfile.ZipFile(tmp_path / "good.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("x.npy", npy(header((5, 3)), POINTS.tobytes()))
+        with archive.open("other.npy", "w") as member:
+            for _ in range(size // 2 ** 20):
+                member.write(bytes(2 ** 20))
+    with memory_below(4e6):
+        with pytest.raises(ValueError, match="would unpack to .* bytes"):
+            data.load(f"{tmp_path}/bomb.npz")
+        np.testing.assert_array_equal(data.load(f"{tmp_path}/good.npz").x, POINTS)
 
 
 def test_what_is_no_readable_file_is_one_line(tmp_path):

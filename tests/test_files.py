@@ -44,6 +44,21 @@ def test_what_is_no_regular_file_is_never_replaced(tmp_path, kind):
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 
 
+@pytest.mark.parametrize("error", [PermissionError(13, "no"), OSError(errno.EINVAL, "no"), AttributeError("no")])
+def test_a_folder_that_cannot_be_brought_to_the_disk_is_no_error(tmp_path, monkeypatch, error):
+    """Windows cannot open folders; some network file systems cannot fsync them."""
+    original = os.open
+
+    def no_folders(path, flags, *args, **kwargs):
+        if os.path.isdir(path):
+            raise error
+        return original(path, flags, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", no_folders)
+    put(tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
 def test_ctrl_c_just_after_the_renaming_is_only_ctrl_c(tmp_path, monkeypatch):
     replace = os.replace
 

@@ -1,4 +1,4 @@
-"""MNIST's files: found under every name they go by, believed only when proved."""
+"""MNIST's files: found under every name they go by, unpacked within bounds, believed only when proved."""
 
 import gzip
 import hashlib
@@ -98,6 +98,30 @@ def test_files_are_found_under_the_names_and_in_the_places_where_people_have_the
 def test_a_damaged_file_is_refused_by_name(root, tiny, damage):
     put(root / "mnist", {f"{IMAGES}.gz": damage(tiny[IMAGES])})
     with pytest.raises(ValueError, match="train-images-idx3-ubyte.gz"):
+        data.mnist()
+
+
+@pytest.mark.parametrize("start", [
+    b"",                                                        # zeros only: no header
+    b"\0\0\x08\x03" + struct.pack(">3I", 60_000, 28, 28),       # the right header, too much behind it
+    b"\0\0\x08\x03" + struct.pack(">3I", 2 ** 32 - 1, 28, 28),  # a header that announces 3 TB
+], ids=["zeros", "right header", "huge header"])
+def test_a_gzip_bomb_is_refused_before_it_unpacks(root, start, memory_below):
+    """At most the 47 MB of MNIST's own training images, twice for a moment, whatever the header says."""
+    packer = io.BytesIO()
+    with gzip.GzipFile(fileobj=packer, mode="wb", compresslevel=9) as file:
+        file.write(start)
+        for _ in range(300):
+            file.write(bytes(2 ** 20))
+    put(root / "mnist", {f"{IMAGES}.gz": packer.getvalue()})
+    with memory_below(2.1 * 47_040_016), pytest.raises(ValueError, match="train-images-idx3-ubyte.gz"):
+        data.mnist()
+
+
+def test_a_label_file_never_unpacks_more_than_its_labels(root, tiny):
+    bomb = gzip.compress(b"\0\0\x08\x01" + struct.pack(">I", 60_000) + bytes(2 ** 26))
+    put(root / "mnist", {f"{IMAGES}.gz": tiny[IMAGES], f"{LABELS}.gz": bomb})
+    with pytest.raises(ValueError, match="train-labels-idx1-ubyte.gz.*needs 60000 bytes, found 60001"):
         data.mnist()
 
 

@@ -394,32 +394,43 @@ def remove(folder):
     os.rmdir(folder)
 
 
-@pytest.mark.parametrize("what", ["deleted", "moved", "moved, and another is there"])
-def test_a_folder_that_goes_away_ends_the_run_and_nothing_is_written_elsewhere(tmp_path, cheap, monkeypatch, what):
-    """A folder that was moved can be gone on with."""
-    place, whole = str(tmp_path / "run"), str(tmp_path / "whole")
+@pytest.mark.parametrize("what", ["deleted", "deleted with its parent", "moved", "moved, and another is there",
+                                  "moved, and a file is there"])
+def test_a_folder_that_goes_away_while_training_costs_nothing(tmp_path, cheap, monkeypatch, what):
+    """Everything is saved again or beside it, the error says where, and the run can go on from there."""
+    place, whole = str(tmp_path / "runs" / "run"), str(tmp_path / "whole")
     finish(Run.start(ring(steps=20), whole))
 
     def take_away(gan):
-        if os.path.exists(tmp_path / "elsewhere"):              # it goes on there
-            return
-        remove(place) if what == "deleted" else os.rename(place, tmp_path / "elsewhere")
-        if what.endswith("another is there"):
+        if what.startswith("deleted"):
+            remove(place)
+        else:
+            os.rename(place, tmp_path / "elsewhere")
+        if what.endswith("parent"):
+            os.rmdir(tmp_path / "runs")
+        elif what.endswith("another is there"):
             os.mkdir(place)
             with open(os.path.join(place, "weights.npz"), "w") as file:
                 file.write("somebody else's")
+        elif what.endswith("file is there"):
+            open(place, "w").close()
 
     a_run = Run.start(ring(steps=20), place)
     at_step(monkeypatch, 11, take_away)
-    with pytest.raises(OSError, match="run was deleted or moved while training: step .* could not be saved") as error:
+    with pytest.raises(OSError, match="was deleted or moved while training; step .* was saved in .*go on with") as error:
         finish(a_run)
     assert not isinstance(error.value, FileNotFoundError), "which would be bad input, exit status 2"
-    assert os.path.exists(place) == what.endswith("another is there")
-    if os.path.exists(place):
-        assert os.listdir(place) == ["weights.npz"]
-    if what != "deleted":
-        finish(Run.resume(str(tmp_path / "elsewhere")))
-        assert_same_run(whole, tmp_path / "elsewhere")
+    folder = str(error.value).rpartition("--resume ")[2]
+    beside = what.endswith("is there")
+    assert (folder != place) == beside and folder.startswith(place)
+    assert set(os.listdir(folder)) == FILES
+    if what.endswith("another is there"):
+        with open(os.path.join(place, "weights.npz")) as file:
+            assert file.read() == "somebody else's"
+    finish(Run.resume(folder))
+    assert_same_run(whole, folder)
+    with open(f"{whole}/training.gif", "rb") as a, open(f"{folder}/training.gif", "rb") as b:
+        assert a.read() == b.read(), "no frame was lost"
 
 
 # ---- output that goes away --------------------------------------------------------------------------------
@@ -602,7 +613,7 @@ def test_a_config_that_describes_no_or_other_networks(done, change):
     with open(done.path("config.json"), "w") as file:
         json.dump({**values, **change}, file)
     with pytest.raises(
-        CheckpointError, match="run.config.json: not the configuration|weights.npz: not a checkpoint of these networks"
+        CheckpointError, match="run.config.json: not the configuration|weights.npz: .*(made for other networks|fewer than the one)"
     ):
         generator_of(done.folder)
     with pytest.raises(ValueError):                 # CheckpointError is one
@@ -627,7 +638,32 @@ def test_missing_weights_cannot_be_sampled_from(done):
         generator_of(done.folder)
 
 
-def test_weights_that_no_run_saved_cannot_be_resumed(done):
-    checkpoint.save(done.path("weights.npz"), done.gan.state_dict(), {})
+ROW = {"step": 1, "d_loss": 1.0, "g_loss": 1.0, "seconds": 0.1}
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {},
+        {"log": [], "seconds": None},
+        {"log": None, "seconds": 0.0},
+        {"log": {}, "seconds": 0.0},
+        {"log": "", "seconds": 0.0},
+        {"log": [1], "seconds": 0.0},
+        {"log": [{}], "seconds": 0.0},
+        {"log": [{**ROW, "d_loss": "1"}], "seconds": 0.0},
+        {"log": [{**ROW, "d_loss": float("nan")}], "seconds": 0.0},
+        {"log": [{**ROW, "step": 10 ** 400}], "seconds": 0.0},
+        {"log": [{**ROW, "step": True}], "seconds": 0.0},
+        {"log": [{**ROW, "step": 9}], "seconds": 0.0},
+        {"log": [{**ROW, "step": 2}, ROW], "seconds": 0.0},
+        {"log": [ROW, {**ROW, "step": 2, "more": 1.0}], "seconds": 0.0},
+        {"log": [], "seconds": -1},
+        {"log": [], "seconds": float("inf")},
+    ],
+    ids=str,
+)
+def test_weights_that_no_run_saved_cannot_be_resumed(done, info):
+    checkpoint.save(done.path("weights.npz"), done.gan.state_dict(), info)
     with pytest.raises(CheckpointError, match=r"weights\.npz: not saved by a run"):
         Run.resume(done.folder)

@@ -4,13 +4,15 @@ import io
 import json
 import os
 import re
+import struct
+import zlib
 
 import numpy as np
 import pytest
 
 from tinygan import checkpoint, plot, saved
 from tinygan.checkpoint import CheckpointError
-from tinygan.run import Config, Run, generator_of
+from tinygan.run import Config, Run, build, generator_of
 
 OPTIONS = dict(data="ring", width=6, latent=3, batch_size=8, steps=4)
 
@@ -40,8 +42,8 @@ def change(a_run, **values):
     dict(lr=0), dict(lr=True), dict(lr="0.1"), dict(steps=0), dict(steps=10 ** 12), dict(batch_size=1),
     dict(seed=-1), dict(seed=2 ** 200), dict(size=10 ** 6), dict(keep=0), dict(grey=1), dict(grey="no"), dict(data=5),
     dict(data=None), dict(device="tpu"), dict(device=["cpu"]), dict(model=["mlp"]), dict(model={}), dict(loss={"a": 1}),
-    dict(fingerprint=3), dict(shape=[True]), dict(shape=[28, 28, 2.0]),
-    dict(shape=[0]), dict(shape=[2.0]), dict(shape=[0, 8, 1]), dict(shape=None), dict(shape="2"), dict(more=1),
+    dict(fingerprint=3), dict(shape=[True]), dict(shape=[10 ** 9, 10 ** 9, 3]), dict(shape=[28, 28, 2.0]),
+    dict(shape=[4096, 4096, 4]), dict(shape=[0]), dict(shape=[2.0]), dict(shape=[0, 8, 1]), dict(shape=None), dict(shape="2"), dict(more=1),
 ], ids=lambda values: str(values)[:40])
 def test_every_option_is_checked(done, values):
     change(done, **values)
@@ -81,6 +83,25 @@ def test_pipes_devices_and_folders_in_the_place_of_files(done, name, kind):
             read(done.folder)
 
 
+@pytest.mark.parametrize("values", [dict(width=3000), dict(latent=65536), dict(model="mlp", shape=[1024, 1024, 3]),
+                                    dict(model="conv", shape=[28, 28, 1], width=512)], ids=str)
+def test_networks_larger_than_the_checkpoint_are_not_built(done, values, memory_below):
+    change(done, **values)
+    with memory_below(2_000_000):
+        with pytest.raises(CheckpointError, match=r"weights\.npz: .*its generator has [\d,]+ numbers, fewer than"):
+            generator_of(done.folder)
+
+
+@pytest.mark.parametrize("model, shape", [("mlp", (2,)), ("mlp", (6, 6, 1)), ("mlp", (28, 28, 3)), *(
+    ("conv", (size, size, channels)) for size in (8, 12, 14, 16, 28, 64, 96) for channels in (1, 3))])
+@pytest.mark.parametrize("width, latent", [(1, 1), (2, 60), (7, 3)])
+def test_the_least_number_of_weights_is_a_bound_and_not_far_off(model, shape, width, latent):
+    config = Config(model=model, width=width, latent=latent, device="cpu", lr=0.1)
+    found = sum(p.size for p in build(config, shape).g.parameters())
+    least = saved.least_numbers(config, shape)
+    assert least <= found <= 16 * least
+
+
 # ---- weights.npz ------------------------------------------------------------------------------------------
 
 INFO = {"log": [], "seconds": 0.0}
@@ -88,12 +109,13 @@ INFO = {"log": [], "seconds": 0.0}
 
 @pytest.mark.parametrize("part, name, value", [
     ("game", "steps", np.array("text")), ("game", "steps", np.array(-1)), ("game", "steps", np.array(4.0)),
-    ("game", "steps", np.array([1, 2])), ("game", "random", np.array(1)),
+    ("game", "steps", np.array(2 ** 62)), ("game", "steps", np.array([1, 2])), ("game", "random", np.array(1)),
     ("game", "random", np.array("[" * 100_000)), ("game", "random", np.array('{"seed": -1, "generators": {}}')),
     ("game", "random", np.array('{"seed": 0, "generators": {"init": {"bit_generator": "PCG64", "state": []}}}')),
     ("opt_d", "steps", np.array(-5)), ("opt_d", "lr", np.array(-1.0)),
-    ("opt_g", "lr", np.array(True)),
+    ("opt_g", "lr", np.array(True)), ("average", "steps", np.array(-3)),
     ("generator", "0.weight", np.zeros((3, 6), np.complex64)), ("generator", "0.weight", np.array([["a"] * 6] * 3)),
+    ("generator", "0.weight", np.zeros((3, 6), np.float64)), ("generator", "0.weight", np.zeros((3, 6), ">f4")),
     ("generator", "more", np.zeros(3)), ("virus", "more", np.zeros(3)), ("", "", np.zeros(3)),
 ], ids=lambda v: str(v)[:30])
 def test_every_array_is_checked(done, part, name, value):
@@ -104,6 +126,52 @@ def test_every_array_is_checked(done, part, name, value):
         with pytest.raises(CheckpointError, match=r"weights\.npz: ") as error:
             read(done.folder)
         assert "\n" not in str(error.value) and len(str(error.value)) < 800
+
+
+def test_weights_that_are_not_finite_are_refused(done, monkeypatch):
+    state = done.gan.state_dict()
+    state["generator"]["0.weight"][0, 0] = np.nan
+    monkeypatch.setattr(np, "isfinite", lambda a: np.True_)             # save looks, too
+    checkpoint.save(done.path("weights.npz"), state, INFO)
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match=r"weights\.npz: .*generator/0\.weight holds NaN or infinity"):
+        generator_of(done.folder)
+
+
+def test_gigabytes_in_a_member_that_nobody_needs_are_not_read(done, memory_below):
+    """A sparse file of 2 GB: the extra member comes before the others."""
+    state = done.gan.state_dict()
+    checkpoint.save(done.path("weights.npz"), {"a": {"b": np.zeros(1, np.uint8)}, **state}, INFO)
+    with open(done.path("weights.npz"), "rb") as file:
+        raw = file.read()
+    more = 2 ** 31
+    text = b"(1,), }" + b" " * 12
+    raw = bytearray(raw)
+    at = raw.index(text)
+    raw[at:at + len(text)] = f"({more + 1},), }}".encode().ljust(len(text))
+    end = raw.index(b"\n", at) + 2                          # the header's end and the one byte
+    old, new = end - raw.index(b"\x93NUMPY"), end - raw.index(b"\x93NUMPY") + more
+    start = int.from_bytes(raw[-6:-2], "little")
+    directory, tail = raw[start:-22], raw[-22:]
+    for at in (directory.index(old.to_bytes(4, "little") * 2),):
+        directory[at:at + 8] = new.to_bytes(4, "little") * 2
+    at = 0
+    while at < len(directory):                              # every later member has moved
+        n = int.from_bytes(directory[at + 28:at + 30], "little")
+        if at:
+            moved = int.from_bytes(directory[at + 42:at + 46], "little") + more
+            directory[at + 42:at + 46] = moved.to_bytes(4, "little")
+        at += 46 + n
+    at = raw.index(old.to_bytes(8, "little") * 2)
+    raw[at:at + 16] = new.to_bytes(8, "little") * 2
+    tail[16:20] = (start + more).to_bytes(4, "little")
+    with open(done.path("weights.npz"), "wb") as file:
+        file.write(raw[:end])
+        file.seek(more, 1)
+        file.write(raw[end:start] + directory + tail)
+    with memory_below(2_000_000):
+        with pytest.raises(CheckpointError, match=r"weights\.npz: made for other networks: missing \[\], unexpected \['a/b'\]"):
+            generator_of(done.folder)
 
 
 # ---- going on with an older checkpoint --------------------------------------------------------------------
@@ -120,7 +188,7 @@ def test_the_last_checkpoints_are_kept_and_no_others(done, tmp_path, monkeypatch
     monkeypatch.setattr("tinygan.run.PERIOD", -1)
     Run.resume(done.folder, steps=9, keep=3).train(io.StringIO())
     steps = []
-    for name in ("weights.npz", "weights-8.npz", "weights-7.npz"):
+    for name in ("weights.npz", *saved.earlier(done.place)):
         with np.load(done.path(name)) as file:
             steps.append(int(file["game/steps"]))
     assert steps == [9, 8, 7] and saved.earlier(done.place) == ["weights-8.npz", "weights-7.npz"]
@@ -128,19 +196,23 @@ def test_the_last_checkpoints_are_kept_and_no_others(done, tmp_path, monkeypatch
     assert saved.earlier(done.place) == [] and os.path.exists(done.path("weights.npz"))
 
 
-def test_an_earlier_checkpoint_in_the_place_of_the_newest_is_gone_on_with(kept):
-    """As a reader does who has lost that one."""
-    expected = kept.gan.state_dict()
-    assert saved.earlier(kept.place) == ["weights-7.npz", "weights-4.npz"]
-    os.replace(kept.path("weights-4.npz"), kept.path("weights.npz"))
-    again = Run.resume(kept.folder)
+def test_a_damaged_newest_checkpoint_is_passed_over_and_this_is_said(kept):
+    expected, older = kept.gan.state_dict(), saved.earlier(kept.place)
+    assert older == ["weights-7.npz", "weights-4.npz"]
+    for name in ("weights.npz", "weights-7.npz"):
+        with open(kept.path(name), "r+b") as file:
+            file.truncate(1000)
+    with pytest.warns(UserWarning, match=r"weights\.npz: .*; going on with weights-4\.npz, step 4$"):
+        again = Run.resume(kept.folder)
     assert again.gan.steps == 4 and [row["step"] for row in again.log] == [1, 2, 3, 4]
-    assert sorted(again.frames) == [0, 1, 2, 3, 4], "the frames of that step"
+    assert sorted(again.frames) == [0, 1, 2, 3, 4], "frames of steps that are to come again are dropped"
     again.train(io.StringIO())
     found = again.gan.state_dict()
     for part in expected:
         for name in expected[part]:
             np.testing.assert_array_equal(found[part][name], expected[part][name])
+    with np.load(kept.path("weights-4.npz")) as file:
+        assert file["game/steps"] == 4, "the damaged file did not take its place"
 
 
 def test_a_kill_while_the_next_checkpoint_is_written_costs_nothing(done, tmp_path, monkeypatch):
@@ -170,3 +242,30 @@ def test_a_kill_while_the_next_checkpoint_is_written_costs_nothing(done, tmp_pat
         for part, state in expected.items():
             for key, a in state.items():
                 np.testing.assert_array_equal(found[part][key], a)
+
+
+# ---- an older format --------------------------------------------------------------------------------------
+
+def test_a_checkpoint_of_the_format_before_this_says_what_to_do(done):
+    np.savez(done.path("weights.npz"), **{"generator/0.weight": np.zeros((3, 6), np.float32)},
+             info=np.array('{"format": "tinygan 1", "step": 4}'))
+    with pytest.raises(CheckpointError, match=r"found 'tinygan 1'; it is of an older tinygan, so train this run again"):
+        generator_of(done.folder)
+
+
+# ---- pictures ---------------------------------------------------------------------------------------------
+
+def png(width, height):
+    """A PNG file that claims to be of this size."""
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    start = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", start) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("frames", [{"0": b"no picture"}, {"0": png(9000, 9000)}, {"x": png(4, 4)}], ids=["text", "bomb", "no step"])
+def test_pictures_that_no_run_drew_cannot_be_resumed(done, frames, memory_below):
+    arrays = {step: np.frombuffer(raw, np.uint8) for step, raw in frames.items()}
+    checkpoint.save(done.path("weights.npz"), {**done.gan.state_dict(), "frames": arrays}, INFO)
+    with memory_below(4_000_000), pytest.raises(CheckpointError, match=r"weights\.npz: "):
+        Run.resume(done.folder)

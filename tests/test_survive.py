@@ -172,8 +172,7 @@ def small(tmp_path):
 
     def read():
         config, shape = saved.read_config(a_run.folder)
-        gan = saved.new_gan(config, shape)
-        frames, info = saved.load_into(gan, a_run.folder)
+        gan, frames, info, _ = saved.load_gan(a_run.folder, config, shape)
         return {f"{p}/{k}": v.tobytes() for p, state in gan.state_dict().items() for k, v in state.items()}, frames, info["log"]
     return tmp_path / "run" / "weights.npz", read
 

@@ -1,5 +1,8 @@
 """tinygan: a minimal, from-scratch GAN library to read, run and check."""
 
+from . import interruption  # first, for a Ctrl-C while the others are imported
+
+# isort: split
 from . import (  # the engine rooms: what they register makes the book faster
     backend,
     conv,
@@ -26,6 +29,6 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Op", "Randomness", "Tensor", "backend", "conv", "cpu", "cpu_conv", "data", "gpu", "grad",
-    "gradcheck", "losses", "metrics", "models", "nn", "no_grad", "op", "ops",
+    "gradcheck", "interruption", "losses", "metrics", "models", "nn", "no_grad", "op", "ops",
     "optim", "pick_device", "plain", "plot", "rng", "seed", "to_device", "to_host", "train",
 ]

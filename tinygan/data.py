@@ -32,6 +32,7 @@ __all__ = ["CHOICES", "Dataset", "DownloadError", "Mixture", "array_file", "as_d
            "fashion_mnist", "folder", "grid", "load", "mnist", "parse_idx", "ring", "swissroll"]
 
 CHOICES = "digits, mnist, ring, grid, swissroll, folder:PATH, fashion-mnist, FILE.npy or FILE.npz"
+RATIO, FREE = 100, 2 ** 26          # a .npz file may unpack to 64 MB, or to 100 times its size
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,6 +227,12 @@ def array_file(path):
             named = [name for name in ("x", "images") if name in others] or others
             if len(named) != 1:
                 raise ValueError(f"which array is the data? Call it x; found {', '.join(found)}")
+            size = 0 if isinstance(found, dict) else sum(
+                m.file_size for m in found.zip.infolist()
+                if m.filename.removesuffix(".npy") in (*named, labels))
+            if size > RATIO * os.path.getsize(path) + FREE:
+                raise ValueError(f"it would unpack to {size:,} bytes; if that is right, save it "
+                                 "unpacked, with np.savez")
             x, labels = found[named[0]], labels and found[labels]
     except Exception as e:                                      # damaged files raise anything
         reason = getattr(e, "strerror", None) or str(e) or type(e).__name__

@@ -47,6 +47,12 @@ def write_atomically(path, write):
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+    with contextlib.suppress(OSError, AttributeError):      # where folders cannot be opened
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)                                # the renaming itself
+        finally:
+            os.close(handle)
 
 
 class Lock:

@@ -1,14 +1,17 @@
 """Ctrl-C (SIGINT), SIGTERM and the hang-up of a terminal (SIGHUP).
 
-Before and after the training they end the command by an exception, so that files and locks are
-tidied up (`stop`). While it trains, the step is finished and everything is saved (`noted`).
+While Python imports they end the command with one line (`leave`): nothing has begun. Before and
+after the training they end it by an exception, so that files and locks are tidied up (`stop`).
+While it trains, the step is finished and everything is saved (`noted`).
 
 After `nohup` a hang-up stays ignored. Handlers can only be set in a program's main thread; a run in
 another thread goes on without.
 """
 
 import contextlib
+import os
 import signal
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -49,3 +52,18 @@ def noted():
 def stop(number, frame):
     """A handler that raises KeyboardInterrupt(number)."""
     raise KeyboardInterrupt(number)
+
+
+def leave(number, frame):
+    """A handler that ends the process without any more Python: an import that is cut short fails in
+    unpredictable ways."""
+    os.write(2, b"tinygan: interrupted\n")
+    os._exit(128 + number)
+
+
+# While the command `tinygan` or `python -m tinygan` imports; `cli.main` then takes over.
+_name = os.path.basename((getattr(sys, "argv", None) or [""])[0])
+if _name.removesuffix(".exe") == "tinygan" or _name == "-m" and "tinygan" in sys.orig_argv:
+    for _number in SIGNALS:
+        if signal.getsignal(_number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(_number, leave)

@@ -22,6 +22,7 @@ differ.
 import contextlib
 import dataclasses
 import io
+import itertools
 import json
 import math
 import os
@@ -63,9 +64,8 @@ class Run:
     """A run folder being written. `start` makes a new one, `resume` goes on with one; then
     `train`."""
 
-    def __init__(self, folder, config, dataset, lock):
-        self.config, self.dataset = config, dataset
-        self.gan = saved.new_gan(config, dataset.x.shape[1:])
+    def __init__(self, folder, config, dataset, gan, lock):
+        self.config, self.dataset, self.gan = config, dataset, gan
         self.folder, self.place, self.lock = folder, os.path.abspath(folder), lock
         self.log, self.seconds, self.frames = [], 0.0, {}
         self.newest = None                      # the steps of weights.npz
@@ -103,7 +103,8 @@ class Run:
         if dataset.path:                        # absolute, so that the run can go on from anywhere
             kind = "folder:" if config.data.startswith("folder:") else ""
             config.data, config.fingerprint = kind + str(dataset.path), dataset.fingerprint
-        run = cls(folder, config, dataset, files.Lock(folder))
+        gan = saved.new_gan(config, dataset.x.shape[1:])
+        run = cls(folder, config, dataset, gan, files.Lock(folder))
         os.makedirs(run.place, exist_ok=True)
         with contextlib.ExitStack() as stack:
             stack.enter_context(run.lock)
@@ -136,8 +137,8 @@ class Run:
             if dataset.x.shape[1:] != shape or now != config.fingerprint:
                 raise ValueError(f"the data {config.data} have changed since {folder} began, so it "
                                  "cannot go on: bring them back, or start a new run (--out)")
-            run = cls(folder, config, dataset, lock)
-            run._load()
+            run = cls(folder, config, dataset, None, lock)
+            run._load(shape)
             if steps is not None and steps < run.gan.steps:
                 raise ValueError(f"--steps {steps}: {folder} has done {run.gan.steps} steps "
                                  "already")
@@ -145,16 +146,21 @@ class Run:
             stack.pop_all()                     # the lock is kept until `train` ends
         return run
 
-    def _load(self):
-        """The checkpoint; a run that was killed before its first one begins anew."""
-        if not os.path.exists(self.path("weights.npz")):
+    def _load(self, shape):
+        """The newest readable checkpoint; a run that was killed before its first one begins
+        anew."""
+        if not os.path.exists(self.path("weights.npz")) and not earlier(self.place):
             warnings.warn(f"{self.folder} holds no checkpoint: it starts from the beginning",
                           stacklevel=3)
+            self.gan = saved.new_gan(self.config, shape)
             return self._write_state()
-        self.frames, info = saved.load_into(self.gan, self.place)
-        with refused(self.path("weights.npz"), "saved by a run"):
-            self.log, self.seconds = info["log"], info["seconds"]
-        self.newest = self.gan.steps
+        self.gan, self.frames, info, name = saved.load_gan(self.place, self.config, shape)
+        with refused(self.path(name), "saved by a run"):
+            self.log, self.seconds = saved.progress_of(info, self.gan.steps)
+            if len({saved.decoded(png).shape for png in self.frames.values()}) > 1:
+                raise ValueError("pictures of different sizes")
+        if name == "weights.npz":               # else that is damaged, and is not kept
+            self.newest = self.gan.steps
 
     def train(self, out=None):
         """Run to the end, or until a signal or lost output stops it. Returns 0, or 128 + the
@@ -193,7 +199,7 @@ class Run:
             if len(self.frames) % 8 == 0:
                 self.save()
         if time.monotonic() - self.checked > PERIOD:
-            self._write_state()
+            self._on_disk(self._write_state)
         return self.stop.signal is not None or self.lost is not None
 
     def _report(self, row):
@@ -259,13 +265,29 @@ class Run:
 
     def save(self):
         """Write everything the folder holds; each file is replaced as a whole."""
-        self._write_state()
-        self._write("samples.png", self.frames.get(self.gan.steps) or png(self.picture()))
-        if self.log:
-            self._write("losses.png", png(plot.losses(self.log)))
-        if len(self.frames) > 1:
-            plot.save_gif(self.path("training.gif"), [
-                np.asarray(Image.open(io.BytesIO(raw))) for _, raw in sorted(self.frames.items())])
+        self._on_disk(self._write_state, self._write_pictures)
+
+    def _on_disk(self, *writers):
+        """Write into the folder. If that was deleted or moved, make it again, or one beside it if
+        something is there now, save everything there and stop."""
+        try:
+            for write in writers:
+                if not self.lock.held():
+                    raise FileNotFoundError(self.place)
+                write()
+        except (FileNotFoundError, NotADirectoryError):
+            lost, place = self.folder, self.place
+            beside = (f"{place}-{n}" for n in itertools.count(2))
+            self.place = next(p for p in itertools.chain([place], beside) if not os.path.lexists(p))
+            self.folder = lost if self.place == place else self.place
+            os.makedirs(self.place)
+            self.newest, self.lock = None, files.Lock(self.place)
+            with self.lock:
+                for write in (self._write_config, self._write_state, self._write_pictures):
+                    write()
+            raise OSError(f"{lost} was deleted or moved while training; step {self.gan.steps} was "
+                          f"saved in {self.folder}; go on with: tinygan train --resume "
+                          f"{shlex.quote(self.folder)}") from None
 
     def _write(self, name, contents):
         files.write_atomically(self.path(name), lambda file: file.write(contents))
@@ -275,12 +297,7 @@ class Run:
         self._write("config.json", (json.dumps(values, indent=2) + "\n").encode())
 
     def _write_state(self):
-        """The checkpoint, and the log as a table. OSError if the folder was deleted or moved: into
-        what may stand in its place nothing is written."""
-        if not self.lock.held():
-            raise OSError(f"{self.folder} was deleted or moved while training: step "
-                          f"{self.gan.steps} could not be saved, and the last checkpoint is where "
-                          "the folder has gone")
+        """The checkpoint, and the log as a table."""
         self.checked = time.monotonic()
         if self.config.keep > 1 and self.newest not in (None, self.gan.steps):
             with open(self.path("weights.npz"), "rb") as file:
@@ -295,3 +312,11 @@ class Run:
             rows = [self.log[0], *(row.values() for row in self.log)]
             text = "".join(",".join(map(str, row)) + "\n" for row in rows)
             self._write("log.csv", text.encode())
+
+    def _write_pictures(self):
+        self._write("samples.png", self.frames.get(self.gan.steps) or png(self.picture()))
+        if self.log:
+            self._write("losses.png", png(plot.losses(self.log)))
+        if len(self.frames) > 1:
+            plot.save_gif(self.path("training.gif"),
+                          [saved.decoded(raw) for _, raw in sorted(self.frames.items())])

@@ -1,15 +1,20 @@
 """A run as it lies in its folder: its options, its checkpoint, and what its generator draws.
 
-A file that is missing, damaged or of another run is a `CheckpointError`, which names it.
+Whatever a file claims is compared with what the others say before networks are built or memory is
+spent. A file that is missing, damaged or of another run is a `CheckpointError`, which names it.
 """
 
 import dataclasses
+import io
 import json
+import math
 import os
 import re
+import warnings
 from reprlib import repr as short
 
 import numpy as np
+from PIL import Image
 
 from . import checkpoint, recipes
 from .checkpoint import CheckpointError, refused
@@ -104,13 +109,26 @@ def read_config(folder):
     with refused(path, "the configuration of a run"):
         require_regular(path)
         with open(path, "rb") as file:
-            values = json.load(file)
+            values = json.loads(file.read(1_000_000))
         shape = tuple(values.pop("shape"))
-        if len(shape) not in (1, 3) or not all(type(n) is int and n > 0 for n in shape):
+        if (len(shape) not in (1, 3) or not all(type(n) is int and n > 0 for n in shape)
+                or math.prod(shape) > 2 ** 24):
             raise ValueError("shape: expected [features] or [height, width, channels], "
                              f"got {short(list(shape))}")
         config = Config(**values).complete(is_image=len(shape) == 3)
     return config, shape
+
+
+def least_numbers(config, shape):
+    """A number of weights that the generator of this configuration cannot have fewer of, for
+    samples of this shape."""
+    w, latent, hidden = config.width, config.latent, recipes.HIDDEN
+    if len(shape) == 1:
+        return w * latent + w * w
+    if config.model == "mlp":
+        return w * latent + 10 * w * w + 4 * w * math.prod(shape)
+    c = w * max(1, shape[0] // 14)              # channels at the lowest resolution, or fewer
+    return hidden * (latent + hidden) + 16 * hidden * c + (8 * c * c if shape[0] > 14 else 0)
 
 
 def earlier(folder):
@@ -125,23 +143,67 @@ def new_gan(config, shape):
         return recipes.build(config, shape)
 
 
-def load_into(gan, folder):
-    """Load the checkpoint of the run in a folder: ({step: picture as PNG}, info)."""
-    path = os.path.join(folder, "weights.npz")
-    parts, info = checkpoint.load(path)
-    frames = {int(step): png.tobytes() for step, png in parts.pop("frames", {}).items()}
-    with refused(path, "a checkpoint of these networks"):
+def load_gan(folder, config, shape):
+    """(GAN, {step: picture as PNG}, info, file name) of the newest readable checkpoint of the run
+    in a folder, with a warning if it is not the newest."""
+    errors = []
+    for name in ["weights.npz", *earlier(folder)]:
+        try:
+            gan, frames, info = _load_gan(os.path.join(folder, name), config, shape)
+        except CheckpointError as e:
+            errors.append(e)
+        else:
+            if errors:
+                warnings.warn(f"{errors[0]}; going on with {name}, step {gan.steps}", stacklevel=3)
+            return gan, frames, info, name
+    raise errors[0]
+
+
+def _load_gan(path, config, shape):
+    with refused(path, "a checkpoint of this run"):
+        found, _ = checkpoint.headers(path)
+        sizes = {name: math.prod(s) for name, (s, _) in found.items()}
+        numbers = sum(n for name, n in sizes.items() if name.startswith("generator/"))
+        if numbers < least_numbers(config, shape):
+            raise ValueError(f"its generator has {numbers:,} numbers, fewer than the one that "
+                             "config.json describes")
+        if sum(n for name, n in sizes.items() if name.startswith("frames/")) > 2 ** 28:
+            raise ValueError("its pictures have more than 268 MB")
+        gan = new_gan(config, shape)
+        parts, info = checkpoint.load(path, gan.state_dict())
+        frames = {int(step): png.tobytes() for step, png in parts.pop("frames", {}).items()}
         gan.load_state_dict(parts)
-    return frames, info
+    return gan, frames, info
+
+
+def progress_of(info, steps):
+    """(log, seconds) from a checkpoint's info. Raises anything if a run at this step cannot have
+    saved it."""
+    log, seconds, before = info["log"], info["seconds"], 0
+    for row in log:
+        numbers = all(type(v) in (int, float) and math.isfinite(v) for v in row.values())
+        named = row.keys() == log[0].keys() >= {"step", "d_loss", "g_loss", "seconds"}
+        if not (numbers and named and before < row["step"] <= steps):
+            raise ValueError(f"a row of the log is {short(row)}")
+        before = row["step"]
+    if type(log) is not list or type(seconds) not in (int, float) or not 0 <= seconds < 1e10:
+        raise ValueError(f"the log is {short(log)}, after {short(seconds)} seconds")
+    return log, float(seconds)
+
+
+def decoded(png):
+    """The bytes of a PNG file as a uint8 image."""
+    image = Image.open(io.BytesIO(png), formats=["PNG"])
+    if math.prod(image.size) > 2 ** 24:
+        raise ValueError(f"a picture of {image.size} pixels")
+    return np.asarray(image)
 
 
 def generator_of(folder, device="cpu"):
     """(GAN, Config, shape): the trained networks of a run, ready to `.sample(z)`."""
     config, shape = read_config(folder)
     config.device = device
-    gan = new_gan(config, shape)
-    load_into(gan, folder)
-    return gan, config, shape
+    return load_gan(folder, config, shape)[0], config, shape
 
 
 def labels_in_turn(n, config):
