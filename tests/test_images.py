@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinygan import data
+from tinygan import data, images
 
 NOISE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
 
@@ -65,7 +65,7 @@ def test_opaque_images_of_every_mode_keep_their_colour(tmp_path, mode):
         Image.new(mode, (8, 8), colour[0] if mode in "1L" else colour).save(
             tmp_path / ("a.tif" if mode == "CMYK" else "a.png"))
     expected = {"CMYK": (90, 10, 200), "LA": (90, 90, 90)}.get(mode, colour[:3])
-    pixels, text = read(tmp_path)
+    pixels, text = read(tmp_path, background="red")
     assert (pixels == expected).all() and not text
 
 
@@ -74,9 +74,13 @@ def over(colour, alpha, ground):
     return np.add(np.multiply(colour, alpha / 255), np.multiply(ground, 1 - alpha / 255))
 
 
-@pytest.mark.parametrize("kind", ["RGBA", "LA", "P bytes", "P int", "L level", "RGB level", "1 level", "GIF",
-                                  "WebP"])
-def test_transparent_parts_show_white(tmp_path, kind):
+GROUNDS = {None: (255, 255, 255), "black": (0, 0, 0), "#204080": (32, 64, 128), (10, 20, 30): (10, 20, 30)}
+
+
+@pytest.mark.parametrize("background", GROUNDS)
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "PA", "RGBa", "P bytes", "P int", "L level", "RGB level",
+                                  "1 level", "GIF", "WebP"])
+def test_transparent_parts_show_the_background(tmp_path, kind, background):
     """The left half has this opacity and colour, the right half is opaque blue, or grey."""
     mode, _, how = kind.partition(" ")
     grey = mode in ("LA", "L", "1")
@@ -88,6 +92,9 @@ def test_transparent_parts_show_white(tmp_path, kind):
     image = Image.fromarray(rgb)
     if kind in ("LA", "RGBA"):
         image = image.convert(mode)
+    elif kind in ("PA", "RGBa"):
+        assert_opaque_is_composited(image, mode, background, left, alpha, right)
+        return
     elif kind == "P bytes" or kind == "P int":
         image = Image.fromarray((np.arange(8)[None, :].repeat(8, 0) >= 4).astype(np.uint8)).convert("P")
         image.putpalette([*left, *right])
@@ -106,10 +113,18 @@ def test_transparent_parts_show_white(tmp_path, kind):
         name, options = tmp_path / "a.webp", {"lossless": True, "exact": True}
     if image is not None:
         image.save(name, **options)
-    pixels, text = read(tmp_path)
-    np.testing.assert_allclose(pixels[0, :, :3], [[over(left, alpha, (255, 255, 255))] * 3] * 8, atol=2)
+    pixels, text = read(tmp_path, **({} if background is None else {"background": background}))
+    np.testing.assert_allclose(pixels[0, :, :3], [[over(left, alpha, GROUNDS[background])] * 3] * 8, atol=2)
     np.testing.assert_allclose(pixels[0, :, 5:], [[right] * 3] * 8, atol=2)
     assert not text
+
+
+def assert_opaque_is_composited(image, mode, background, left, alpha, right):
+    """For the modes that Pillow has in memory but writes to no common file."""
+    ground = GROUNDS[background]
+    found = np.asarray(images._opaque(image.convert(mode), ground))
+    np.testing.assert_allclose(found[:, :4], [[over(left, alpha, ground)] * 4] * 8, atol=2)
+    np.testing.assert_allclose(found[:, 4:], [[right] * 4] * 8, atol=2)
 
 
 def chunk(kind, content):
@@ -122,6 +137,21 @@ def png(width, height, depth, row, level=None, colour=0):
     clear = b"" if level is None else chunk(b"tRNS", struct.pack(">H", level))
     body = zlib.compress((b"\0" + row) * min(height, 64))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", start) + clear + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("depth, row, level", [(2, b"\x00\xff", 3), (4, b"\x00\x00\xff\xff", 15),
+                                               (4, b"\x55\x55\xff\xff", 5)])
+def test_one_transparent_level_of_few_bits_is_transparent(tmp_path, depth, row, level):
+    """Pillow scales the pixels to 0..255 but leaves the transparent level as it stands in the file."""
+    (tmp_path / "a.png").write_bytes(png(8, 8, depth, row, level))
+    pixels = read(tmp_path, background="red")[0][0]
+    clear = (pixels == (255, 0, 0)).all(axis=-1)
+    assert clear[:, 5:].all() and not clear[:, :3].any() or clear[:, :3].all() and not clear[:, 5:].any()
+
+
+def test_a_background_that_is_no_colour_is_refused(pics):
+    with pytest.raises(ValueError, match="color.*'nocolour'"):
+        data.folder(pics, background="nocolour")
 
 
 UPRIGHT = {1: lambda x: x, 2: lambda x: x[:, ::-1], 3: lambda x: x[::-1, ::-1], 4: lambda x: x[::-1],
@@ -174,6 +204,8 @@ def test_a_broken_exif_block_costs_at_most_its_own_image(pics, kind, suffix):
     pixels, text = read(pics)
     assert len(pixels) == 2 or "1 skipped" in text and f"b.{suffix}" in text
     np.testing.assert_array_equal(pixels[-1], NOISE)            # good.png
+    if kind == "orientation is 99":
+        assert text.endswith(f"1 image read, 1 skipped: 1 × damaged EXIF data (b.{suffix})")
 
 
 def damaged():
@@ -330,7 +362,7 @@ def run_in(folder, name="samples.png"):
 def test_the_pictures_of_a_run_below_the_folder_are_no_data(pics):
     before = data.folder(pics).fingerprint
     run_in(pics / "run")
-    with pytest.warns(UserWarning, match=r"1 image read, 2 skipped: 2 × no image \(config.json, weights.npz\)"):
+    with pytest.warns(UserWarning, match=r"1 image read, 1 skipped: 1 × folder of a tinygan run \(run\)"):
         assert data.folder(pics).fingerprint == before
     with pytest.raises(ValueError, match="no image found"):     # a run alone
         data.folder(pics / "run")

@@ -136,11 +136,11 @@ def _labels(labels, n, who):
     return labels
 
 
-def load(spec, *, size=64, grey=False, n=50_000, seed=0, split="train"):
+def load(spec, *, size=64, grey=False, background="white", n=50_000, seed=0, split="train"):
     """The `Dataset` of this name: digits, mnist, ring, ..., folder:PATH, FILE.npy (see CHOICES).
 
     n and seed are for ring, grid and swissroll; split ("train" or "test") is for mnist and
-    fashion-mnist; size and grey are for folder. Raises ValueError for an unknown name,
+    fashion-mnist; size, grey and background are for folder. Raises ValueError for an unknown name,
     `DownloadError` if MNIST is missing and cannot be fetched.
     """
     if not isinstance(spec, (str, os.PathLike)):
@@ -158,7 +158,7 @@ def load(spec, *, size=64, grey=False, n=50_000, seed=0, split="train"):
     if spec in ("mnist", "fashion-mnist"):
         return mnist(split) if spec == "mnist" else fashion_mnist(split)
     if spec.startswith("folder:"):
-        return folder(spec.removeprefix("folder:"), size, grey)
+        return folder(spec.removeprefix("folder:"), size, grey, background)
     if spec.lower().endswith((".npy", ".npz")):
         return array_file(spec)
     raise ValueError(f"unknown data {spec!r}: choose one of {CHOICES}")
@@ -192,15 +192,16 @@ def fashion_mnist(split="train"):
     return Dataset("fashion-mnist", *idx.read("fashion-mnist", split))
 
 
-def folder(path, size=64, grey=False):
+def folder(path, size=64, grey=False, background="white"):
     """Every image below a folder, sorted by name, its central square resized: (N, size, size, C).
 
-    C is 1 if grey, else 3. Images are turned as their EXIF data say, and laid over white. What
-    Pillow cannot read, or has more than 8 bits a channel (which it would clip), is skipped; one
-    warning counts such files by reason. The pictures of tinygan's own runs are left out. Raises
-    ValueError if no image is left.
+    C is 1 if grey, else 3. Images are turned as their EXIF data say. What is transparent in them
+    shows `background`: a colour's name, '#8090a0' or (128, 144, 160). What Pillow cannot read, or
+    has more than 8 bits a channel (which it would clip), is skipped; one warning counts such files
+    by reason. The folders of tinygan's own runs are left out. Raises ValueError if no image is
+    left.
     """
-    x = images.read(path, size, grey)
+    x = images.read(path, size, grey, background)
     return Dataset("folder", x, path=os.path.abspath(os.path.expanduser(path)))
 
 

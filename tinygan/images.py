@@ -17,16 +17,18 @@ from .module import whole
 
 REASONS = {UnidentifiedImageError: "no image", PermissionError: "not readable",
            Image.DecompressionBombError: "too many pixels"}
-RUN_PICTURES = {"samples.png", "losses.png", "training.gif"}    # of `tinygan train`
+RUN = {"config.json", "weights.npz"}            # `tinygan train` writes them before any picture
+RUN_PICTURES = {"samples.png", "losses.png", "training.gif"}
 
 
 class Skipped(Exception):
     """An image that is not used; the message is the reason."""
 
 
-def read(path, size=64, grey=False):
+def read(path, size=64, grey=False, background="white"):
     """Every image below a folder as `data.folder` says: uint8 (N, size, size, 1 if grey else 3)."""
     size = whole("folder: size", size)
+    background = Image.new("RGB", (1, 1), background).getpixel((0, 0))      # (R, G, B)
     root = os.path.abspath(os.path.expanduser(path))
     if not str(path).strip() or not os.path.isdir(root):
         raise ValueError(f"folder: no image found below {path}: there is no such folder; "
@@ -37,7 +39,7 @@ def read(path, size=64, grey=False):
             # Pillow warns of each flaw in each file; below, one warning speaks for all of them.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                images.append(_square(file, size, grey))
+                images.append(_square(file, size, grey, background))
         except MemoryError:
             raise
         except Exception as e:                                  # damaged files raise anything
@@ -54,8 +56,8 @@ def read(path, size=64, grey=False):
 def _files(root, skipped):
     """The regular files below root, sorted. Others go into skipped, {reason: paths}.
 
-    Links to folders are followed, and each folder is entered once. A run's own pictures, which its
-    generator made, are left out.
+    Links to folders are followed, and each folder is entered once. The folders of tinygan's runs
+    are left out, since their pictures are made by a generator; of a run in root itself, only those.
     """
     files, seen = [], set()
 
@@ -63,29 +65,44 @@ def _files(root, skipped):
         skipped["folder that cannot be read"].append(error.filename)
     for folder, below, names in os.walk(root, onerror=unreadable, followlinks=True):
         below.sort()
-        if os.path.realpath(folder) in seen:
+        real, of_run = os.path.realpath(folder), RUN <= set(names)
+        if of_run and folder != root:
+            skipped["folder of a tinygan run"].append(folder)
+        if real in seen or of_run and folder != root:
             below.clear()
             continue
-        seen.add(os.path.realpath(folder))
-        for name in set(names) - (RUN_PICTURES if "weights.npz" in names else set()):
-            regular = os.path.isfile(os.path.join(folder, name))    # a FIFO would block for ever
-            found = files if regular else skipped["no regular file or a broken link"]
-            found.append(Path(folder, name))
+        seen.add(real)
+        for name in names:
+            path = Path(folder, name)
+            if not os.path.isfile(path):                            # a FIFO would block for ever
+                skipped["no regular file or a broken link"].append(path)
+            elif not of_run or name not in RUN_PICTURES:
+                files.append(path)
     return sorted(files)
 
 
-def _square(file, size, grey):
+def _square(file, size, grey, background):
     """The central square of an image file: uint8 (size, size, channels)."""
     with Image.open(file) as image:
         if image.mode[0] in "IF":                               # 16- or 32-bit integers, floats
             raise Skipped("more than 8 bits a channel")
-        image = ImageOps.exif_transpose(image)
-        if image.has_transparency_data:
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image.convert("RGBA"))
-        image = image.convert("RGB").convert("L" if grey else "RGB")
+        if image.format == "PNG" and isinstance(image.info.get("transparency"), int):
+            # Pillow scales greys of 2 or 4 bits to 0..255, but not the level that is transparent.
+            image.info["transparency"] *= {"L;2": 85, "L;4": 17}.get(image.tile[0][3], 1)
+        if image.getexif().get(0x0112, 1) not in range(9):      # 1 to 8 are turns, 0 is common
+            raise Skipped("damaged EXIF data")
+        image = _opaque(ImageOps.exif_transpose(image), background)
+        image = image.convert("L" if grey else "RGB")
         image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
         return np.asarray(image).reshape(size, size, -1)        # (H, W) → (H, W, 1)
+
+
+def _opaque(image, background):
+    """The image in RGB, laid over one colour: α · image + (1 − α) · background."""
+    if image.has_transparency_data:
+        canvas = Image.new("RGBA", image.size, background)
+        image = Image.alpha_composite(canvas, image.convert("RGBA"))
+    return image.convert("RGB")
 
 
 def _count(files):
