@@ -94,6 +94,12 @@ def test_gif_refuses_no_frames_and_frames_of_two_sizes(tmp_path):
     assert not (tmp_path / "a.gif").exists()
 
 
+def test_losses_take_rows_and_columns_alike():
+    rows = [{"step": k, "d_loss": np.sin(k), "g_loss": 0.1 * k} for k in range(20)]
+    columns = {key: [row[key] for row in rows] for key in rows[0]}
+    np.testing.assert_array_equal(plot.losses(rows), plot.losses(columns))
+
+
 def test_scores_get_a_panel_only_if_they_were_logged():
     both = plot.losses(log_rows(5, d_real=0.5, d_fake=0.5))
     one = plot.losses(log_rows(5))
@@ -122,7 +128,7 @@ def test_the_running_mean_is_a_mean_up_to_both_ends():
     np.testing.assert_allclose(lines[3][20:-20], np.arange(20.0, 380.0), atol=0.51)  # centred, no lag
 
 
-@pytest.mark.parametrize("log", [[], [{"step": 1}], [{"d_loss": 1.0, "g_loss": 1.0}]])
+@pytest.mark.parametrize("log", [[], {}, [{"step": 1}], {"step": [], "d_loss": [], "g_loss": []}])
 def test_an_empty_log_is_an_error(log):
     with pytest.raises(ValueError, match="step, d_loss and g_loss"):
         plot.losses(log)

@@ -120,14 +120,15 @@ PANELS = {"loss": {"d_loss": "discriminator", "g_loss": "generator"},
 def losses(log):
     """The losses and, where logged, D's mean scores against the step: uint8 (H, W, 3).
 
-    log: a list of dicts with step, d_loss, g_loss and perhaps d_real and d_fake, the means of
-    σ(logit) over real and generated samples. Pale lines are the values, dark ones their running
-    mean. Raises ValueError if there is nothing to draw.
+    log: a list of dicts or a dict of columns, with step, d_loss, g_loss and perhaps d_real and
+    d_fake, the means of σ(logit) over real and generated samples. Pale lines are the values, dark
+    ones their running mean. Raises ValueError if there is nothing to draw.
     """
-    keys = set().union(*log)                                        # None becomes NaN
-    log = {key: np.array([row.get(key) for row in log], float) for key in keys}
+    if not isinstance(log, dict):
+        log = {key: [row.get(key) for row in log] for key in set().union(*log)}
+    log = {key: np.array(column, float) for key, column in log.items()}     # None becomes NaN
     panels = {title: curves for title, curves in PANELS.items() if curves.keys() <= log.keys()}
-    if not {"step", "d_loss", "g_loss"} <= log.keys():
+    if not {"step", "d_loss", "g_loss"} <= log.keys() or not len(log["step"]):
         raise ValueError("losses: log needs rows with step, d_loss and g_loss, "
                          f"got the columns {sorted(log)}")
     figure = Figure(figsize=(8, 0.8 + 2.6 * len(panels)), dpi=120, layout="constrained")
