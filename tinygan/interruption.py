@@ -65,5 +65,5 @@ def leave(number, frame):
 _name = os.path.basename((getattr(sys, "argv", None) or [""])[0])
 if _name.removesuffix(".exe") == "tinygan" or _name == "-m" and "tinygan" in sys.orig_argv:
     for _number in SIGNALS:
-        if signal.getsignal(_number) in (signal.SIG_DFL, signal.default_int_handler):
+        if _number == signal.SIGINT or signal.getsignal(_number) == signal.SIG_DFL:
             signal.signal(_number, leave)
