@@ -12,15 +12,35 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygan import classifier, data
+from tinygan import Randomness, classifier, data, grad, losses
+from tinygan.optim import Adam
 
 FILE = Path(classifier.__file__).with_name("classifier.npz")
+
+
+def train_classifier(images, labels, epochs=5, seed=0, batch_size=100):
+    """A `digit_classifier` trained on images (N, 28, 28, 1) and labels (N,), in evaluation mode.
+
+    Adam, the rate falling linearly to 0. Draws from generators of its own, made from `seed`.
+    """
+    with Randomness(seed) as randomness:
+        module = classifier.digit_classifier()
+        optimizer = Adam(module.parameters(), lr=2e-3)
+        rate, per_epoch = optimizer.lr, len(images) // batch_size
+        for epoch in range(epochs):
+            order = randomness.rng("batch").permutation(len(images))
+            for i in range(per_epoch):
+                pick = order[i * batch_size:(i + 1) * batch_size]
+                loss = losses.cross_entropy(module(images[pick]), labels[pick])
+                optimizer.lr = rate * (1 - (epoch + i / per_epoch) / epochs)
+                optimizer.step(grad(loss, optimizer.params))
+    return module.eval()
 
 
 def main(path=FILE, epochs=5):
     """Train, measure and save."""
     train, test = data.mnist("train"), data.mnist("test")
-    module = classifier.train_classifier(train.x[10_000:], train.labels[10_000:], epochs, deep=True)
+    module = train_classifier(train.x[10_000:], train.labels[10_000:], epochs)
     weights = {name: v.astype(np.float16) for name, v in module.state_dict().items()}
     module.load_state_dict(weights)
     accuracy = (classifier.classify(module, test.x)[0] == test.labels).mean()

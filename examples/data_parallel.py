@@ -132,7 +132,7 @@ world.Barrier()
 
 gan, stream = build(world)
 if args.resume:
-    gan.load_state_dict(checkpoint.load(saved, like=gan.state_dict())[0])
+    gan.load_state_dict(checkpoint.load(saved)[0])
 seconds, off = [], None
 for _ in trange(args.steps - gan.steps, disable=None if first else True):
     seconds.append(step(gan, stream))

@@ -98,7 +98,7 @@ def test_every_loss_trains_on_points_and_images_with_both_models(tinygan, cheap,
         "train", "--data", name, "--model", model, "--loss", loss, "--size", 8, *TINY, "--out", "run"
     )
     assert (status, err) == (0, "")
-    assert " ".join(sorted(os.listdir("run"))) == "config.json frames.npz log.csv losses.png samples.png training.gif weights.npz"
+    assert " ".join(sorted(os.listdir("run"))) == "config.json log.csv losses.png samples.png training.gif weights.npz"
     with open("run/config.json") as file:
         config = json.load(file)
     assert (config["data"], config["model"], config["loss"], config["steps"]) == (
@@ -225,11 +225,11 @@ def test_keep_keeps_checkpoints(tinygan, cheap, monkeypatch):
     monkeypatch.setattr("tinygan.run.PERIOD", -1)
     assert tinygan("train", "--data", "ring", *TINY, "--steps", 5, "--keep", 3, "--out", "run")[0] == 0
     assert {n for n in os.listdir("run") if n.endswith(".npz")} == {
-        "weights.npz", "weights-4.npz", "weights-3.npz", "frames.npz"}
+        "weights.npz", "weights-4.npz", "weights-3.npz"}
     with open("run/config.json") as file:
         assert json.load(file)["keep"] == 3
     assert tinygan("train", "--data", "ring", *TINY, "--force", "--out", "run")[0] == 0
-    assert {n for n in os.listdir("run") if n.endswith(".npz")} == {"weights.npz", "frames.npz"}
+    assert {n for n in os.listdir("run") if n.endswith(".npz")} == {"weights.npz"}
 
 
 def test_a_run_that_diverges_exits_1_with_one_line(tinygan, cheap, monkeypatch):
@@ -351,16 +351,14 @@ def test_sample_of_points_draws_them_over_the_data(tinygan, cheap, monkeypatch, 
 
 
 def test_walks_keep_the_length_that_latents_have():
-    """A straight line between two latents comes down to 71 % of their length; a great circle does not."""
-    a, b = np.random.default_rng(0).standard_normal((2, 100)).astype(np.float32)
-    b *= np.linalg.norm(a) / np.linalg.norm(b)
+    """A straight line between two latents comes down to 71 % of their length; this arc does not."""
+    a, b = np.random.default_rng(0).standard_normal((2, 100_000)).astype(np.float32)
     steps = cli.walk(a, b, 9)
     assert steps.dtype == np.float32
-    np.testing.assert_allclose(steps[[0, -1]], [a, b], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(steps, axis=1), np.linalg.norm(a), rtol=1e-5)
-    turns = [np.arccos(u @ v / (a @ a)) for u, v in zip(steps, steps[1:], strict=False)]
-    np.testing.assert_allclose(turns, turns[0], rtol=1e-2)                      # equal angles
-    np.testing.assert_allclose(cli.walk(a, a, 3), [a, a, a], rtol=1e-6)         # no division by sin 0
+    np.testing.assert_allclose(steps[[0, -1]], [a, b], atol=1e-5)
+    np.testing.assert_allclose(steps.std(axis=1), 1, rtol=1e-2)
+    turns = [np.arccos(u @ v / np.linalg.norm(u) / np.linalg.norm(v)) for u, v in zip(steps, steps[1:], strict=False)]
+    np.testing.assert_allclose(turns, turns[0], rtol=2e-2)                      # equal angles
 
 
 def test_info_names_versions_blas_cores_and_the_gpu(tinygan):

@@ -165,7 +165,7 @@ def test_load_wants_a_name_and_points_to_as_dataset():
 @pytest.mark.parametrize("n", [0, -1, 2.5, None])
 def test_an_impossible_number_of_points_is_refused(n):
     for spec in ("ring", "grid", "swissroll"):
-        with pytest.raises(ValueError, match="n, the number of points"):
+        with pytest.raises(ValueError, match="load: n must be an integer >= 1"):
             data.load(spec, n=n)
 
 

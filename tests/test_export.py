@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from tinygan import cli, export, plot
+from tinygan import cli, plot, saved
 from tinygan.run import Config, Run
 
 try:
@@ -36,7 +36,7 @@ def test_without_the_package_one_line_says_what_to_install(done, monkeypatch, ca
 @pytest.mark.parametrize("part", ["average", "generator", "discriminator"])
 def test_every_network_is_exported_as_plain_arrays(done, part):
     path = done.path("w.safetensors")
-    export.save(done.folder, path, part)
+    saved.export(done.folder, path, part)
     found, state = safetensors.numpy.load_file(path), done.gan.state_dict()[part]
     assert found.keys() == state.keys() - {"steps"}
     for name, a in found.items():

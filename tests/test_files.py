@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from tinygan import files
-from tinygan.files import Lock, Locked
+from tinygan.files import Lock
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -100,35 +100,29 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
         os.waitpid(pid, 0)
     assert len(os.listdir(tmp_path)) == 3
     (tmp_path / ".mine.tmp").write_bytes(b"")
-
-    def look(file):                     # a living writer: this one
-        assert len(os.listdir(tmp_path)) == 5
-        files.remove_stale(tmp_path)
-        assert len(os.listdir(tmp_path)) == 2
-
-    files.write_atomically(tmp_path / "a", look)
-    assert sorted(os.listdir(tmp_path)) == [".mine.tmp", "a"]
+    with Lock(tmp_path):
+        assert sorted(os.listdir(tmp_path)) == [".mine.tmp", "lock"]
 
 
 # ---- locks ------------------------------------------------------------------------------------------------
 
 def test_one_holds_a_lock_and_the_others_are_told_who(tmp_path):
     a, b = Lock(tmp_path), Lock(tmp_path)
-    a.take()
-    a.take()
+    a.__enter__()
+    a.__enter__()
     assert a.held() and not b.held()
-    with pytest.raises(Locked, match=f"is in use by process {os.getpid()} on .*choose another folder"):
-        b.take()
+    with pytest.raises(ValueError, match=f"is in use by process {os.getpid()} on .*choose another folder"):
+        b.__enter__()
     a.release()
     a.release()
     assert os.listdir(tmp_path) == [] and not a.held()
-    b.take()
+    b.__enter__()
     assert b.held()
 
 
 def test_a_lock_that_nobody_refers_to_any_more_is_free(tmp_path):
-    Lock(tmp_path).take()
-    Lock(tmp_path).take()
+    Lock(tmp_path).__enter__()
+    Lock(tmp_path).__enter__()
 
 
 @needs_fork
@@ -136,12 +130,12 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
     pid = os.fork()
     if pid == 0:
         lock = Lock(tmp_path)
-        lock.take()
+        lock.__enter__()
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)
     assert os.listdir(tmp_path) == ["lock"]
     lock = Lock(tmp_path)
-    lock.take()
+    lock.__enter__()
     assert f"process {os.getpid()} on " in (tmp_path / "lock").read_text()
 
 
@@ -149,7 +143,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
 def test_whatever_a_lock_file_holds_it_is_free_unless_somebody_has_locked_it(tmp_path, text):
     (tmp_path / "lock").write_bytes(text)
     lock = Lock(tmp_path)
-    lock.take()
+    lock.__enter__()
     assert lock.held()
 
 
@@ -161,10 +155,9 @@ def test_where_the_system_has_no_locks_everything_else_works(tmp_path, monkeypat
 
     monkeypatch.setattr(files, "fcntl", None) if system == "no fcntl" else monkeypatch.setattr(files.fcntl, "flock", refuse)
     lock = Lock(tmp_path)
-    with lock.taken():
+    with lock:
         put(tmp_path / "a")
-    assert lock.held()
-    lock.release()
+        assert lock.held()
     assert os.listdir(tmp_path) == ["a"]
 
 
@@ -172,19 +165,19 @@ def test_a_lock_that_is_a_symbolic_link_is_not_followed(tmp_path):
     (tmp_path / "precious").write_bytes(b"old")
     (tmp_path / "lock").symlink_to(tmp_path / "precious")
     with pytest.raises(OSError):
-        Lock(tmp_path).take()
+        Lock(tmp_path).__enter__()
     assert (tmp_path / "precious").read_bytes() == b"old"
 
 
 def test_the_lock_of_a_folder_that_was_moved_is_not_held_and_not_taken_away_from_the_next(tmp_path):
     (tmp_path / "a").mkdir()
     lock = Lock(tmp_path / "a")
-    lock.take()
+    lock.__enter__()
     (tmp_path / "a").rename(tmp_path / "b")
     assert not lock.held()
     (tmp_path / "a").mkdir()
     other = Lock(tmp_path / "a")
-    other.take()
+    other.__enter__()
     lock.release()
     assert other.held()
 
@@ -198,8 +191,8 @@ def test_many_threads_one_lock(tmp_path):
             for _ in range(60):
                 lock = Lock(tmp_path)
                 try:
-                    lock.take()
-                except Locked:
+                    lock.__enter__()
+                except ValueError:
                     continue
                 holders.append(1)
                 most.append(len(holders))

@@ -401,7 +401,7 @@ def test_a_path_without_images_is_an_error_that_says_what_is_there(pics, monkeyp
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, "8", None])
 def test_an_impossible_size_is_refused(pics, size):
-    with pytest.raises(ValueError, match="size must be an integer > 0"):
+    with pytest.raises(ValueError, match="folder: size must be an integer >= 1"):
         data.folder(pics, size=size)
 
 

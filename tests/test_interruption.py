@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from tinygan.interruption import SIGNALS, Handlers, Interruption, Stopped, stop
+from tinygan.interruption import SIGNALS, handled, noted, stop
 
 
 def send(*numbers):
@@ -24,14 +24,14 @@ def unchanged():
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_is_noted(number):
-    with Interruption() as found:
+    with noted() as found:
         assert found.signal is None
         send(number)
         assert found.signal == number
 
 
 def test_only_a_second_ctrl_c_stops_at_once():
-    with Interruption() as found:
+    with noted() as found:
         send(*SIGNALS[1:], *SIGNALS[1:])
         assert found.signal == SIGNALS[1]
         with pytest.raises(KeyboardInterrupt):
@@ -39,17 +39,17 @@ def test_only_a_second_ctrl_c_stops_at_once():
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_stop_raises_an_exception_with_the_exit_status(number):
-    with pytest.raises(Stopped) as error, Handlers(stop):
+def test_stop_raises_an_exception_with_its_number(number):
+    with pytest.raises(KeyboardInterrupt) as error, handled(stop):
         send(number)
-    assert error.value.status == 128 + number and isinstance(error.value, KeyboardInterrupt)
+    assert error.value.args == (number,)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
 def test_what_nohup_ignores_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with Interruption() as found:
+        with noted() as found:
             send(signal.SIGHUP)
             assert found.signal is None
     finally:
@@ -60,7 +60,7 @@ def test_another_thread_sets_no_handlers_and_fails_at_nothing():
     result = []
 
     def work():
-        with Interruption() as found:
+        with noted() as found:
             result.append([signal.getsignal(n) for n in SIGNALS])
             result.append(found.signal)
 
@@ -72,6 +72,6 @@ def test_another_thread_sets_no_handlers_and_fails_at_nothing():
 
 
 def test_blocks_can_be_nested():
-    with Handlers(stop), Interruption() as found:
+    with handled(stop), noted() as found:
         send(signal.SIGTERM)
         assert found.signal == signal.SIGTERM

@@ -123,7 +123,7 @@ def test_recipes_with_classes(model, shape, condition):
 
 
 @pytest.mark.parametrize("options, shape, message", [
-    (dict(recipe="gan"), (2,), "recipe: expected one of non-saturating, minimax, .* got 'gan'"),
+    (dict(recipe="gan"), (2,), "recipe: expected one of minimax, non-saturating, .* got 'gan'"),
     (dict(recipe="packed", classes=3), (2,), "packed: packed samples have several labels, but D takes one"),
     (dict(model="conv"), (2,), r"model conv needs square images \(H, H, C\), got samples \(2,\)"),
     (dict(model="conv"), (8, 16, 1), r"model conv needs square images"),

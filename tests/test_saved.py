@@ -4,6 +4,8 @@ import io
 import json
 import os
 import re
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -186,16 +188,16 @@ def test_the_last_checkpoints_are_kept_and_no_others(done, tmp_path, monkeypatch
     monkeypatch.setattr("tinygan.run.PERIOD", -1)
     Run.resume(done.folder, steps=9, keep=3).train(io.StringIO())
     steps = []
-    for name in saved.checkpoints(done.place):
+    for name in ("weights.npz", *saved.earlier(done.place)):
         with np.load(done.path(name)) as file:
             steps.append(int(file["game/steps"]))
-    assert steps == [9, 8, 7] and saved.checkpoints(done.place) == ["weights.npz", "weights-8.npz", "weights-7.npz"]
+    assert steps == [9, 8, 7] and saved.earlier(done.place) == ["weights-8.npz", "weights-7.npz"]
     Run.resume(done.folder, keep=1).train(io.StringIO())
-    assert saved.checkpoints(done.place) == ["weights.npz"]
+    assert saved.earlier(done.place) == [] and os.path.exists(done.path("weights.npz"))
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over_and_this_is_said(kept):
-    expected, older = kept.gan.state_dict(), saved.checkpoints(kept.place)[1:]
+    expected, older = kept.gan.state_dict(), saved.earlier(kept.place)
     assert older == ["weights-7.npz", "weights-4.npz"]
     for name in ("weights.npz", "weights-7.npz"):
         with open(kept.path(name), "r+b") as file:
@@ -213,8 +215,8 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_this_is_said(kept):
         assert file["game/steps"] == 4, "the damaged file did not take its place"
 
 
-def test_a_kill_while_the_older_checkpoint_takes_its_name_costs_nothing(done, tmp_path, monkeypatch):
-    """There is no weights.npz at that moment: the run goes on from the older one, and ends with the same weights."""
+def test_a_kill_while_the_next_checkpoint_is_written_costs_nothing(done, tmp_path, monkeypatch):
+    """The one before stands under both its names, and the run ends with the same weights."""
     whole = Run.resume(done.folder, steps=9, keep=3)
     whole.train(io.StringIO())
     part = Run.start(Config(**OPTIONS), str(tmp_path / "part"))
@@ -230,7 +232,7 @@ def test_a_kill_while_the_older_checkpoint_takes_its_name_costs_nothing(done, tm
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(checkpoint, "save", killed)
         again.train(io.StringIO())
-    assert saved.checkpoints(part.place) == ["weights-4.npz"]
+    assert saved.earlier(part.place) == ["weights-4.npz"]
     assert generator_of(part.folder)[0].steps == 4
     again = Run.resume(part.folder)
     again.train(io.StringIO())
@@ -249,3 +251,21 @@ def test_a_checkpoint_of_the_format_before_this_says_what_to_do(done):
              info=np.array('{"format": "tinygan 1", "step": 4}'))
     with pytest.raises(CheckpointError, match=r"found 'tinygan 1'; it is of an older tinygan, so train this run again"):
         generator_of(done.folder)
+
+
+# ---- pictures ---------------------------------------------------------------------------------------------
+
+def png(width, height):
+    """A PNG file that claims to be of this size."""
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    start = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", start) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("frames", [{"0": b"no picture"}, {"0": png(9000, 9000)}, {"x": png(4, 4)}], ids=["text", "bomb", "no step"])
+def test_pictures_that_no_run_drew_cannot_be_resumed(done, frames, memory_below):
+    arrays = {step: np.frombuffer(raw, np.uint8) for step, raw in frames.items()}
+    checkpoint.save(done.path("weights.npz"), {**done.gan.state_dict(), "frames": arrays}, INFO)
+    with memory_below(4_000_000), pytest.raises(CheckpointError, match=r"weights\.npz: "):
+        Run.resume(done.folder)

@@ -78,9 +78,8 @@ def contents(folder):
     for name in EXACT:
         with open(os.path.join(folder, name), "rb") as file:
             result[name] = file.read()
-    for name in ("weights.npz", "frames.npz"):
-        with np.load(os.path.join(folder, name), allow_pickle=False) as file:
-            result |= {f"{name}/{k}": (file[k].dtype.str, file[k].tobytes()) for k in file.files if k != "info"}
+    with np.load(os.path.join(folder, "weights.npz"), allow_pickle=False) as file:
+        result |= {k: (file[k].dtype.str, file[k].tobytes()) for k in file.files if k != "info"}
     with open(os.path.join(folder, "log.csv"), newline="") as file:
         result["log"] = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
     return result
@@ -125,7 +124,7 @@ def test_killed_at_any_moment_a_run_goes_on_to_the_very_same_files(tmp_path, who
         killed += statuses.count(-signal.SIGKILL)
         assert finish(folder) == 0
         assert_same(contents(folder), expected)
-        assert set(os.listdir(folder)) == {"config.json", "frames.npz", "log.csv", "losses.png", "samples.png",
+        assert set(os.listdir(folder)) == {"config.json", "log.csv", "losses.png", "samples.png",
                                            "training.gif", "weights.npz"}, "no lock, no temporary file"
 
 
@@ -173,9 +172,8 @@ def small(tmp_path):
 
     def read():
         config, shape = saved.read_config(a_run.folder)
-        gan, info, _ = saved.load_gan(a_run.folder, config, shape)
-        log, _ = saved.progress_of(info, gan.steps)
-        return {f"{p}/{k}": v.tobytes() for p, state in gan.state_dict().items() for k, v in state.items()}, log
+        gan, frames, info, _ = saved.load_gan(a_run.folder, config, shape)
+        return {f"{p}/{k}": v.tobytes() for p, state in gan.state_dict().items() for k, v in state.items()}, frames, info["log"]
     return tmp_path / "run" / "weights.npz", read
 
 

@@ -16,8 +16,9 @@ import zipfile
 import numpy as np
 
 from .files import require_regular, write_atomically
+from .watch import Diverged
 
-__all__ = ["CheckpointError", "headers", "load", "restore", "save", "write_atomically"]
+__all__ = ["CheckpointError", "headers", "load", "save", "write_atomically"]
 
 FORMAT = "tinygan 2"
 MEMBERS = 2000              # of one file
@@ -30,10 +31,6 @@ COUNT = 10 ** 12            # what no count of steps reaches
 class CheckpointError(ValueError):
     """A file that is missing, damaged, foreign, or made for other networks; the message says which
     file and what is wrong."""
-
-
-class NotFinite(ValueError):
-    """Weights that hold a NaN or infinity, and are therefore not saved."""
 
 
 @contextlib.contextmanager
@@ -53,14 +50,15 @@ def refused(path, expected):
 def save(path, parts, info):
     """Write {part: {name: array}} and `info` (anything JSON can hold) to one .npz file.
 
-    Raises `NotFinite`, and leaves the file that is there, if an array holds a NaN or infinity: the
+    Raises `Diverged`, and leaves the file that is there, if an array holds a NaN or infinity: the
     last good checkpoint stays.
     """
     arrays = {f"{part}/{name}": np.asarray(a)
               for part, state in parts.items() for name, a in state.items()}
     for name, a in arrays.items():
         if a.dtype.kind == "f" and not np.isfinite(a).all():
-            raise NotFinite(f"not saving {path}: {name} holds NaN or infinity")
+            raise Diverged(f"not saving {path}: {name} holds NaN or infinity; try a smaller "
+                           "learning rate")
     arrays["info"] = np.array(json.dumps({"format": FORMAT, **info}))
     write_atomically(path, lambda file: np.savez(file, **arrays))
 
@@ -136,7 +134,7 @@ def load(path, like=None):
     """Read a file made by `save`: ({part: {name: array}}, info). Raises `CheckpointError`.
 
     like: None, or a state {part: {name: array}}. Names, shapes and types must be those of this
-    state, and nothing is read unless all of them are.
+    state, and nothing is read unless all of them are; only a run's pictures may be there, too.
     """
     with _opened(path) as (archive, found, info):
         problem = _difference(found, like) if like is not None else None
@@ -152,7 +150,8 @@ def load(path, like=None):
 def _difference(found, like):
     """What tells the headers of a file from a state, or None. Texts may have any length."""
     wanted = {f"{part}/{name}": a for part, state in like.items() for name, a in state.items()}
-    missing, unexpected = sorted(wanted.keys() - found), sorted(found.keys() - wanted)
+    missing = sorted(wanted.keys() - found)
+    unexpected = sorted(name for name in found.keys() - wanted if not name.startswith("frames/"))
     if missing or unexpected:
         return f"missing {missing[:10]}, unexpected {[name[:60] for name in unexpected[:10]]}"
     for name, a in wanted.items():
@@ -162,10 +161,3 @@ def _difference(found, like):
         if kind != a.dtype and not kind.kind == a.dtype.kind == "U":
             return f"{name} is of type {kind}, expected {a.dtype}"
     return None
-
-
-def restore(path, parts, target):
-    """Hand the parts of a loaded checkpoint to an object with `load_state_dict`, such as a GAN, or
-    raise `CheckpointError`."""
-    with refused(path, "a checkpoint for this"):
-        target.load_state_dict(parts)

@@ -11,53 +11,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .autograd import data_of, grad, no_grad
+from .autograd import data_of, no_grad
 from .backend import device_of, to_device, to_host
-from .losses import cross_entropy
 from .nn import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from .ops import softmax
-from .optim import Adam
 from .randomness import Randomness
 
 
-def digit_classifier(deep=False):
-    """Images (N, 28, 28, 1) in [−1, 1] → logits (N, 10): two convolutions and two linear layers.
-
-    deep: a third convolution, for a fifth of the weights and a better reader after five epochs.
-    """
-    third = [Conv2d(32, 32, 3, padding=1), MaxPool2d(2), ReLU()] if deep else []    # (N, 3, 3, 32)
-    inputs, hidden = (3 * 3 * 32, 64) if deep else (7 * 7 * 32, 128)
+def digit_classifier():
+    """Images (N, 28, 28, 1) in [−1, 1] → logits (N, 10): three convolutions, two linear layers."""
     return Sequential(
         Conv2d(1, 16, 5, padding=2), MaxPool2d(2), ReLU(),                         # (N, 14, 14, 16)
-        Conv2d(16, 32, 5, padding=2), MaxPool2d(2), ReLU(), *third,                # (N, 7, 7, 32)
-        Flatten(), Linear(inputs, hidden), ReLU(), Dropout(0.5), Linear(hidden, 10))
-
-
-def train_classifier(images, labels, epochs=2, seed=0, batch_size=100, device="cpu", deep=False):
-    """A `digit_classifier` trained on images (N, 28, 28, 1) and labels (N,), in evaluation mode.
-
-    Adam, the rate falling linearly to 0. Two epochs of MNIST's training set: 98.8 % right on its
-    test set. Draws from generators of its own, made from `seed`.
-    """
-    images, labels = np.asarray(images), np.asarray(labels)
-    if images.shape[1:] != (28, 28, 1) or labels.shape != images.shape[:1] \
-            or len(images) < batch_size:
-        raise ValueError("train_classifier: expected images (N, 28, 28, 1) and labels (N,), no "
-                         f"fewer than batch_size={batch_size}, got {images.shape} and "
-                         f"{labels.shape}")
-    with Randomness(seed) as randomness:
-        module = digit_classifier(deep).to(device)
-        optimizer = Adam(module.parameters(), lr=2e-3)
-        rate, per_epoch = optimizer.lr, len(images) // batch_size
-        for epoch in range(epochs):
-            order = randomness.rng("batch").permutation(len(images))
-            for i in range(per_epoch):
-                pick = order[i * batch_size:(i + 1) * batch_size]
-                logits = module(to_device(images[pick], device))
-                loss = cross_entropy(logits, to_device(labels[pick], device))
-                optimizer.lr = rate * (1 - (epoch + i / per_epoch) / epochs)
-                optimizer.step(grad(loss, optimizer.params))
-    return module.eval()
+        Conv2d(16, 32, 5, padding=2), MaxPool2d(2), ReLU(),                        # (N, 7, 7, 32)
+        Conv2d(32, 32, 3, padding=1), MaxPool2d(2), ReLU(),                        # (N, 3, 3, 32)
+        Flatten(), Linear(3 * 3 * 32, 64), ReLU(), Dropout(0.5), Linear(64, 10))
 
 
 class Judge(NamedTuple):
@@ -76,7 +43,7 @@ def judge():
     """
     with np.load(Path(__file__).with_name("classifier.npz"), allow_pickle=False) as file:
         with Randomness(0):
-            module = digit_classifier(deep=True).eval()
+            module = digit_classifier().eval()
         module.load_state_dict({name: file[name] for name in module.state_dict()})
         images = file["images"][..., None].astype(np.float32) / 127.5 - 1
         return Judge(module, images, file["labels"].astype(np.int64), float(file["accuracy"]))

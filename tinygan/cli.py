@@ -1,19 +1,21 @@
 """The `tinygan` command: train a GAN, draw from it, say what this machine has."""
 
 import argparse
+import dataclasses
 import os
 import platform
+import signal
 import sys
 import warnings
 
 import numpy as np
 
-from . import backend, cpu, data, export, metrics, plot
-from .interruption import Handlers, stop
+from . import backend, cpu, data, metrics, plot, saved
+from .interruption import handled, stop
 from .randomness import Randomness
-from .recipes import DEFAULTS, field
+from .recipes import field
 from .run import Config, Run, generator_of
-from .saved import OPTIONS, drawn, labels_in_turn
+from .saved import drawn, labels_in_turn
 from .train import Diverged
 
 RESUMED = ("steps", "device", "keep")           # what may change when a run goes on
@@ -36,6 +38,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
+    def exit(self, status=0, message=None):
+        print(end="", flush=True)
+        super().exit(status, message)
+
 
 def path(text):
     """An argparse type: a file or folder."""
@@ -49,84 +55,53 @@ def parser():
     root = Parser(prog="tinygan", description="Train small GANs, from scratch, on NumPy or CuPy.",
                   epilog=TRAIN_HELP + "\nThe options of a command: tinygan train --help",
                   formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = root.add_subparsers(dest="command", required=True,
-                                   metavar="{train,sample,evaluate,export,info}")
-    for name, options, epilog, description in (
-            ("train", train_options, TRAIN_HELP, "Train a GAN and write a run folder."),
-            ("sample", sample_options, SAMPLE_HELP, "Draw samples from a trained run."),
-            ("evaluate", evaluate_options, None, "Measure a trained run: modes, or digits."),
-            ("export", export_options, None, "Write a network of a run as a .safetensors file."),
-            ("info", lambda i: None, None, "Print versions, BLAS, threads and devices.")):
-        options(commands.add_parser(name, help=description, description=description,
-                                    epilog=epilog, formatter_class=root.formatter_class))
+    commands, of = root.add_subparsers(dest="command", required=True, metavar="COMMAND"), {}
+    for act, epilog, description in (
+            (train, TRAIN_HELP, "Train a GAN and write a run folder."),
+            (sample, SAMPLE_HELP, "Draw samples from a trained run."),
+            (evaluate, None, "Measure a trained run: modes, or digits."),
+            (export, None, "Write a network of a run as a .safetensors file."),
+            (info, None, "Print versions, BLAS, threads and devices.")):
+        of[act] = commands.add_parser(act.__name__, help=description, description=description,
+                                      epilog=epilog, formatter_class=root.formatter_class)
+        of[act].set_defaults(act=act)
+    train_options(of[train])
+    for act in (sample, evaluate, export):
+        of[act].add_argument("run", type=path, metavar="RUN", help="a run folder")
+    for act, n in ((sample, 64), (evaluate, 2000)):
+        of[act].add_argument("--n", type=int, default=n, metavar="N",
+                             help=f"number of samples (default: {n})")
+        of[act].add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+        of[act].add_argument("--device", choices=("auto", "cpu", "gpu"), default="cpu",
+                             help="default: cpu")
+    of[sample].add_argument("--out", type=path, default="grid.png", metavar="FILE",
+                            help="the picture, .png (default: grid.png)")
+    of[sample].add_argument("--interpolate", action="store_true",
+                            help="walk between latents, eight steps per row")
+    of[export].add_argument("--out", type=path, required=True, metavar="FILE",
+                            help="the file, .safetensors")
+    of[export].add_argument("--part", choices=("average", "generator", "discriminator"),
+                            default="average", help="which network (default: average)")
     return root
 
 
 def train_options(t):
-    """An option that is not given is None: the defaults are those of `Config`, which also says what
-    the values can be."""
-    t.add_argument("--data", metavar="NAME", help=f"{data.CHOICES} (default: digits)")
-    t.add_argument("--model", choices=OPTIONS["model"],
-                   help="default: conv for images, mlp for 2-D points")
-    t.add_argument("--loss", choices=OPTIONS["loss"],
-                   help="default: non-saturating; wasserstein adds the penalty of WGAN-GP")
-    t.add_argument("--recipe", choices=OPTIONS["recipe"],
-                   help="instead of a loss, with all that goes with it: "
-                        + ", ".join(OPTIONS["recipe"]), metavar="NAME")
-    t.add_argument("--condition", choices=OPTIONS["condition"],
-                   help="tell both players the samples' labels, in this way (default: not at all)")
-    t.add_argument("--pack", type=int, metavar="N", help="samples that D sees per verdict")
-    for name, kind, meaning in (("steps", int, "training steps"),
-                                ("batch_size", int, "samples in a step"),
-                                ("lr", float, "Adam's rate; in conv G's is three times as high"),
-                                ("width", int, "channels or units"),
-                                ("latent", int, "size of z")):
-        values = ", ".join(f"{table[name]} for {key}" for key, table in DEFAULTS.items())
-        t.add_argument("--" + name.replace("_", "-"), type=kind, metavar="N",
-                       help=f"{meaning} (default: {values})")
-    t.add_argument("--size", type=int, metavar="N", help="image size for folder: (default: 64)")
-    t.add_argument("--grey", action="store_true", default=None,
-                   help="read a folder: as grey images (default: colour)")
-    t.add_argument("--seed", type=int, metavar="N", help="default: 0")
-    t.add_argument("--device", choices=OPTIONS["device"],
-                   help="default: auto (the GPU where one works)")
-    t.add_argument("--keep", type=int, metavar="K",
-                   help="checkpoints to keep: the last K (default: 1)")
+    """The options of `tinygan train`: those of a `Config`, and what concerns the folder. One that
+    is not given is None."""
+    for f in dataclasses.fields(Config):
+        allowed, name = f.metadata["allowed"], "--" + f.name.replace("_", "-")
+        kind = str if allowed is str else type(allowed[0])
+        if f.metadata["help"]:
+            how = (dict(action="store_true", default=None) if kind is bool
+                   else dict(choices=allowed) if kind is str and allowed is not str
+                   else dict(type=kind, metavar="NAME" if kind is str else "N"))
+            t.add_argument(name, help=f.metadata["help"], **how)
     t.add_argument("--out", type=path, metavar="FOLDER",
                    help="run folder (default: runs/<data>-<model>)")
     t.add_argument("--force", action="store_true", help="replace the run that the folder holds")
     t.add_argument("--resume", type=path, metavar="FOLDER",
                    help="go on with this run, whose options stay; only --steps, --device and "
                         "--keep can be given too")
-
-
-def sample_options(s):
-    """The options of `tinygan sample`."""
-    s.add_argument("run", type=path, metavar="RUN", help="a run folder")
-    s.add_argument("--n", type=int, default=64, metavar="N", help="number of samples (default: 64)")
-    s.add_argument("--out", type=path, default="grid.png", metavar="FILE",
-                   help="the picture, .png (default: grid.png)")
-    s.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
-    s.add_argument("--interpolate", action="store_true",
-                   help="walk between latents, eight steps per row")
-    s.add_argument("--device", choices=OPTIONS["device"], default="cpu", help="default: cpu")
-
-
-def evaluate_options(e):
-    """The options of `tinygan evaluate`."""
-    e.add_argument("run", type=path, metavar="RUN", help="a run folder")
-    e.add_argument("--n", type=int, default=2000, metavar="N",
-                   help="number of samples (default: 2000)")
-    e.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
-    e.add_argument("--device", choices=OPTIONS["device"], default="cpu", help="default: cpu")
-
-
-def export_options(e):
-    """The options of `tinygan export`."""
-    e.add_argument("run", type=path, metavar="RUN", help="a run folder")
-    e.add_argument("--out", type=path, required=True, metavar="FILE", help="the file, .safetensors")
-    e.add_argument("--part", choices=export.PARTS, default="average",
-                   help="which network (default: average)")
 
 
 def train(args):
@@ -153,15 +128,10 @@ def train(args):
 
 
 def walk(a, b, steps):
-    """Points on the great circle from a to b (spherical interpolation): between N(0, 1) latents a
-    straight line is too short in the middle (White 2016, section 2.1)."""
-    t = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
-    cosine = (a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b))
-    angle = np.arccos(np.clip(cosine, -1, 1))
-    if angle < 1e-4:
-        return (1 - t) * a + t * b
-    arc = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
-    return arc.astype(np.float32)
+    """cos φ · a + sin φ · b for φ from 0 to π/2: between N(0, 1) latents each of them is one, while
+    the middle of a straight line is too short (White 2016, section 2.1)."""
+    angle = np.linspace(0, np.pi / 2, steps, dtype=np.float32)[:, None]
+    return np.cos(angle) * a + np.sin(angle) * b
 
 
 def sample(args):
@@ -196,16 +166,15 @@ def evaluate(args):
         raise ValueError(f"evaluate: no figures are known for {config.data}: it needs points of a "
                          "known mixture (ring, grid) or digits (N, 28, 28, 1)")
     fake = drawn(gan, config, args.n, Randomness(args.seed))
-    labels = labels_in_turn(args.n, config)
     figures = (metrics.evaluate_points(fake, dataset.mixture) if dataset.mixture is not None else
-               metrics.evaluate_digits(fake, *labels, train=dataset.x))
+               metrics.evaluate_digits(fake, *labels_in_turn(args.n, config), train=dataset.x))
     print(metrics.table(figures))
     return 0
 
 
-def write_export(args):
+def export(args):
     """`tinygan export`"""
-    export.save(args.run, args.out, args.part)
+    saved.export(args.run, args.out, args.part)
     print(f"{args.part} of {args.run}: {args.out}")
     return 0
 
@@ -231,16 +200,28 @@ def info(args):
     return 0
 
 
-def run(argv):
-    """Do what the command line says. Returns the exit status: 2 for bad input, 1 for a failure, 128
-    + n for signal n."""
-    args = parser().parse_args(argv)
+def main(argv=None):
+    """Entry point of the command. Returns the exit status: 2 for bad input, 1 for a failure, 128 +
+    n for signal n."""
+    # A warning is one line, without the source code.
+    warnings.formatwarning = lambda message, *where: f"tinygan: {message}\n"
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):      # a name that the terminal cannot show stops nothing
+            stream.reconfigure(errors="backslashreplace")
+    if os.environ.get("TINYGAN_KEEP_MEMORY") != "0":
+        cpu.keep_freed_memory()
     try:
-        commands = {"train": train, "sample": sample, "evaluate": evaluate,
-                    "export": write_export, "info": info}
-        return commands[args.command](args)
-    except BrokenPipeError:                     # whoever read the output has gone, as `head` does
+        with handled(stop):
+            args = parser().parse_args(argv)
+            status = args.act(args)
+            print(end="", flush=True)
+            return status
+    except BrokenPipeError:                     # whoever read the output has gone, as `head` does;
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # Python would complain of it at the end
         return 128 + 13
+    except KeyboardInterrupt as e:              # at any moment outside the training itself
+        print("tinygan: interrupted", file=sys.stderr)
+        return 128 + (e.args[0] if e.args else signal.SIGINT)
     except (data.DownloadError, Diverged) as e:
         status, message = 1, e
     except (ValueError, backend.DeviceError, FileNotFoundError, NotADirectoryError, FileExistsError,
@@ -250,33 +231,3 @@ def run(argv):
         status, message = 1, e
     print(f"tinygan {args.command}: {' '.join(str(message).split())}", file=sys.stderr)
     return status
-
-
-def main(argv=None):
-    """Entry point of the command. Returns the exit status."""
-    # A warning is one line, without the source code.
-    warnings.formatwarning = lambda message, *where: f"tinygan: {message}\n"
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):      # a name that the terminal cannot show stops nothing
-            stream.reconfigure(errors="backslashreplace")
-    if os.environ.get("TINYGAN_KEEP_MEMORY") != "0":
-        cpu.keep_freed_memory()
-    try:
-        with Handlers(stop):
-            try:
-                return run(argv)
-            finally:
-                _flush()
-    except KeyboardInterrupt as e:              # at any moment outside the training itself
-        print("tinygan: interrupted", file=sys.stderr)
-        return getattr(e, "status", 130)
-
-
-def _flush():
-    """Bring the output out now: of a reader that has gone, Python would complain at the very
-    end."""
-    try:
-        if sys.stdout is not None:              # which a program without a console has not
-            sys.stdout.flush()
-    except (OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -6,28 +6,21 @@ modes of a grid if one sample per mode is enough: a count of modes says little w
 that lies on them.
 """
 
-import functools
 import math
 from typing import NamedTuple
 
 import numpy as np
 
-from .randomness import Randomness
-
 
 class Coverage(NamedTuple):
-    """What `mode_coverage` counts. Perfect are tv 0, std_ratio 1, reverse_kl 0.
-
-    high_quality is at best `ceiling`, and `uniform` for noise over the square around the mixture.
-    """
+    """What `mode_coverage` counts. Perfect are high_quality `ceiling()`, tv 0, std_ratio 1,
+    reverse_kl 0."""
 
     modes: int
     high_quality: float
     tv: float                   # at most 1
     std_ratio: float            # NaN if no mode holds two samples
     reverse_kl: float           # at most log K
-    ceiling: float
-    uniform: float
 
 
 def ceiling(radius_sigmas=3.0):
@@ -56,7 +49,9 @@ def mode_coverage(samples, mixture, radius_sigmas=3.0, least=0.01):
         raise ValueError("mode_coverage: expected finite samples of shape (N, 2) with N > 0, and a "
                          f"mixture with std > 0, got {samples.shape} and std {mixture.std}")
     k, inside = len(mixture.centers), ceiling(radius_sigmas)
-    nearest, on = _nearest(samples, mixture, radius_sigmas)                         # (N,), (N,)
+    distance = np.stack([np.hypot(*(samples - c).T) for c in mixture.centers])      # (K, N)
+    nearest = distance.argmin(axis=0)                                               # (N,)
+    on = distance.min(axis=0) <= radius_sigmas * mixture.std                        # (N,)
     counts = np.bincount(nearest[on], minlength=k)                                  # (K,)
     shares, q = counts / len(samples), np.bincount(nearest, minlength=k) / len(samples)
     modes = int(((counts > 0) & (shares >= least)).sum())
@@ -68,20 +63,7 @@ def mode_coverage(samples, mixture, radius_sigmas=3.0, least=0.01):
     true = mixture.std * math.sqrt(1 - radius_sigmas ** 2 / 2 * (1 - inside) / inside)
     return Coverage(modes, float(shares.sum()), float(tv),
                     math.sqrt(squares / freedom) / true if freedom else math.nan,
-                    float((q[q > 0] * np.log(k * q[q > 0])).sum()), inside,
-                    _share_of_noise(mixture, radius_sigmas))
-
-
-def _nearest(samples, mixture, radius_sigmas):
-    """The mode nearest to each sample, and whether the sample lies on it."""
-    distance = np.stack([np.hypot(*(samples - c).T) for c in mixture.centers])      # (K, N)
-    return distance.argmin(axis=0), distance.min(axis=0) <= radius_sigmas * mixture.std
-
-
-@functools.lru_cache(maxsize=16)                # of the mixture alone, and asked for at every look
-def _share_of_noise(mixture, radius_sigmas):
-    noise = uniform_noise(mixture, 10_000, Randomness(0).rng("noise"))
-    return float(_nearest(noise, mixture, radius_sigmas)[1].mean())
+                    float((q[q > 0] * np.log(k * q[q > 0])).sum()))
 
 
 def uniform_noise(mixture, n, rng):
@@ -89,21 +71,3 @@ def uniform_noise(mixture, n, rng):
     low, high = mixture.centers.min(axis=0), mixture.centers.max(axis=0)
     half = (high - low).max() / 2 + 10 * mixture.std
     return (low + high) / 2 + rng.uniform(-half, half, (n, 2))
-
-
-def sliced_wasserstein(a, b, directions=128, seed=0):
-    """The sliced Wasserstein-2 distance of samples a (N, D) and b (M, D), ≥ 0, 0 if equal.
-
-    √ mean (quantiles of ⟨a, θ⟩ − quantiles of ⟨b, θ⟩)² over random unit vectors θ and the
-    quantiles (i + ½) / n, n = min(N, M): the sorted samples if N = M. Source: Bonneel et al.
-    2015, "Sliced and Radon Wasserstein barycenters of measures".
-    """
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or not len(a) or not len(b):
-        raise ValueError("sliced_wasserstein: expected samples (N, D) and (M, D) with N, M > 0, "
-                         f"got {a.shape} and {b.shape}")
-    theta = Randomness(seed).rng("slices").standard_normal((a.shape[1], directions))
-    theta /= np.linalg.norm(theta, axis=0)
-    at = (np.arange(min(len(a), len(b))) + 0.5) / min(len(a), len(b))
-    qa, qb = (np.sort(x @ theta, axis=0)[(at * len(x)).astype(int)] for x in (a, b))
-    return float(np.sqrt(((qa - qb) ** 2).mean()))

@@ -22,6 +22,7 @@ import numpy as np
 from . import images
 from . import mnist as idx
 from .backend import to_host, xp
+from .checks import whole
 from .files import require_regular
 from .mixtures import Mixture, grid, ring, swissroll
 from .mnist import DownloadError, parse_idx
@@ -147,9 +148,7 @@ def load(spec, *, size=64, grey=False, background="white", n=50_000, seed=0, spl
                         "array of your own use as_dataset(x)")
     spec = os.fspath(spec)
     if spec in ("ring", "grid", "swissroll"):
-        rng = Randomness(seed).rng("data")
-        if not isinstance(n, (int, np.integer)) or n < 1:
-            raise ValueError(f"load: n, the number of points, must be an integer > 0, got {n!r}")
+        n, rng = whole("load: n", n), Randomness(seed).rng("data")
         if spec == "swissroll":
             return Dataset(spec, swissroll(n, rng))
         mixture = ring() if spec == "ring" else grid()
@@ -171,8 +170,7 @@ def digits():
     They are the first of MNIST's 60,000. Their origin and licence stand in digits.LICENSE.md, and
     how the file was made in benchmarks/make_digits.py of the repository.
     """
-    with open(Path(__file__).with_name("digits.npz"), "rb") as file:
-        return Dataset("digits", *_read(file))
+    return replace(array_file(Path(__file__).with_name("digits.npz")), path=None)
 
 
 def mnist(split="train"):
@@ -218,32 +216,26 @@ def array_file(path):
     try:
         require_regular(path)
         with open(path, "rb") as file:
-            x, labels = _read(file)
+            if file.read(4) not in (b"\x93NUM", b"PK\3\4"):
+                raise ValueError("no .npy or .npz file, or an empty one")
+            file.seek(0)
+            found = np.load(file, allow_pickle=False)
+            if file.tell() != os.path.getsize(path) and isinstance(found, np.ndarray):
+                raise ValueError("more follows after the array")
+            found = {"x": found} if isinstance(found, np.ndarray) else found
+            labels = next((name for name in ("labels", "y") if name in found), None)
+            others = [name for name in found if name != labels]
+            named = [name for name in ("x", "images") if name in others] or others
+            if len(named) != 1:
+                raise ValueError(f"which array is the data? Call it x; found {', '.join(found)}")
+            size = 0 if isinstance(found, dict) else sum(
+                m.file_size for m in found.zip.infolist()
+                if m.filename.removesuffix(".npy") in (*named, labels))
+            if size > RATIO * os.path.getsize(path) + FREE:
+                raise ValueError(f"it would unpack to {size:,} bytes; if that is right, save it "
+                                 "unpacked, with np.savez")
+            x, labels = found[named[0]], labels and found[labels]
     except Exception as e:                                      # damaged files raise anything
         reason = getattr(e, "strerror", None) or str(e) or type(e).__name__
         raise ValueError(f"{path}: cannot be read ({' '.join(reason.split())})") from None
     return Dataset(Path(path).stem, x, labels, path=path)
-
-
-def _read(file):
-    """(x, labels or None) from an open .npy or .npz file."""
-    kind = file.read(4)
-    file.seek(0)
-    if kind not in (b"\x93NUM", b"PK\3\4"):
-        raise ValueError("no .npy or .npz file, or an empty one")
-    found = np.load(file, allow_pickle=False)
-    if isinstance(found, np.ndarray):
-        if file.read(1):
-            raise ValueError("more follows after the array")
-        return found, None
-    labels = next((name for name in ("labels", "y") if name in found), None)
-    others = [name for name in found if name != labels]
-    named = [name for name in ("x", "images") if name in others] or others
-    if len(named) != 1:
-        raise ValueError(f"which array is the data? Call it x; found {', '.join(found)}")
-    size = sum(m.file_size for m in found.zip.infolist()
-               if m.filename.removesuffix(".npy") in (*named, labels))
-    if size > RATIO * os.fstat(file.fileno()).st_size + FREE:
-        raise ValueError(f"it would unpack to {size:,} bytes; if that is right, save it unpacked, "
-                         "with np.savez")
-    return found[named[0]], labels and found[labels]

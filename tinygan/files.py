@@ -10,8 +10,8 @@ Windows and a few file systems have no such locks: there nothing keeps two runs 
 
 import contextlib
 import os
-import re
 import socket
+from pathlib import Path
 
 try:
     import fcntl
@@ -23,18 +23,6 @@ def require_regular(path):
     """ValueError for a pipe, a device or a folder. What does not exist is left to `open`."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise ValueError(f"{path}: not a regular file")
-
-
-def _lock(handle):
-    """Lock an open file until it is closed. False if somebody else has locked it."""
-    try:
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:             # a file system without locks
-        pass
-    return True
 
 
 def write_atomically(path, write):
@@ -49,7 +37,6 @@ def write_atomically(path, write):
     temporary = os.path.join(folder, f".{name[:100]}.{os.urandom(8).hex()}.tmp")
     try:
         with open(temporary, "xb") as file:
-            _lock(file)                 # so `remove_stale` sees that somebody writes it
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -68,56 +55,41 @@ def write_atomically(path, write):
             os.close(handle)
 
 
-def remove_stale(folder):
-    """Delete the temporary files that `write_atomically` could not delete because its process was
-    killed: nobody has locked them."""
-    for name in os.listdir(folder):
-        path = os.path.join(folder, name)
-        if re.fullmatch(r"\..+\.[0-9a-f]{16}\.tmp", name) and os.path.isfile(path):
-            with contextlib.suppress(OSError):
-                with open(path, "rb") as file:
-                    stale = _lock(file)
-                if stale:
-                    os.unlink(path)
-
-
-class Locked(ValueError):
-    """Another process writes this folder; the message says which."""
-
-
 class Lock:
-    """The right to write a folder: a lock on the file `lock` in it, which says whose it is."""
+    """The right to write a folder: a lock on the file `lock` in it, which says whose it is.
+
+    `with` takes it, unless this object holds it already, and gives it back. ValueError if another
+    process holds it.
+    """
 
     def __init__(self, folder):
         self.folder, self.handle = folder, None
         self.path = os.path.join(os.path.abspath(folder), "lock")
 
-    def take(self):
-        """Take the lock unless this object holds it already. Raises `Locked`."""
+    def __enter__(self):
         while not self.held():          # again if its last owner has just deleted the file
             self.release()
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
             self.handle = os.open(self.path, flags, 0o666)
-            if not _lock(self.handle):
+            try:
+                if fcntl is not None:
+                    fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
                 owner = os.read(self.handle, 100).decode("ascii", "replace") or "another process"
                 os.close(self.handle)
                 self.handle = None
-                raise Locked(f"{self.folder} is in use by {owner}: wait until it has ended, or "
-                             "choose another folder (--out)")
+                raise ValueError(f"{self.folder} is in use by {owner}: wait until it has ended, or "
+                                 "choose another folder (--out)") from None
+            except OSError:             # a file system without locks
+                pass
             os.ftruncate(self.handle, 0)
             os.write(self.handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            # What `write_atomically` could not delete because its process was killed.
+            for stale in Path(self.path).parent.glob(f".*.{'[0-9a-f]' * 16}.tmp"):
+                stale.unlink(missing_ok=True)
 
-    @contextlib.contextmanager
-    def taken(self):
-        """The lock is taken and temporary files of the dead are removed; it is given back only if
-        the block fails."""
-        try:
-            self.take()
-            remove_stale(os.path.dirname(self.path))
-            yield
-        except BaseException:
-            self.release()
-            raise
+    def __exit__(self, *exception):
+        self.release()
 
     def held(self):
         """Whether this object holds the lock of what is the folder now: it may have been deleted or

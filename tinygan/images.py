@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .checks import whole
+
 REASONS = {UnidentifiedImageError: "no image", PermissionError: "not readable",
            Image.DecompressionBombError: "too many pixels"}
 RUN = {"config.json", "weights.npz"}            # `tinygan train` writes them before any picture
@@ -25,8 +27,7 @@ class Skipped(Exception):
 
 def read(path, size=64, grey=False, background="white"):
     """Every image below a folder as `data.folder` says: uint8 (N, size, size, 1 if grey else 3)."""
-    if not isinstance(size, (int, np.integer)) or size < 1:
-        raise ValueError(f"folder: size must be an integer > 0, got {size!r}")
+    size = whole("folder: size", size)
     background = Image.new("RGB", (1, 1), background).getpixel((0, 0))      # (R, G, B)
     root = os.path.abspath(os.path.expanduser(path))
     if not str(path).strip() or not os.path.isdir(root):
@@ -108,7 +109,8 @@ def _count(files):
     """{reason: paths} as text: '2 × no image (a.txt, b.txt), 1 × damaged (c.png)'."""
     parts = []
     for reason, paths in sorted(files.items(), key=lambda item: -len(item[1])):
-        names = [repr(os.path.basename(path))[1:-1] for path in sorted(map(str, paths))[:3]]
-        more = ", ..." if len(paths) > 3 else ""                # repr: no control characters
-        parts.append(f"{len(paths)} × {reason} ({', '.join(names)}{more})")
+        # repr: no control characters
+        names = [repr(os.path.basename(path))[1:-1] for path in sorted(map(str, paths))]
+        names[3:] = ["..."] * (len(names) > 3)
+        parts.append(f"{len(paths)} × {reason} ({', '.join(names)})")
     return ", ".join(parts)

@@ -2,11 +2,8 @@
 
 A loss does not say it: in a game of two, "lower" means that the other player got worse. What says
 it is a question about the samples, and the same question about real data that nobody trained on:
-their figure is what a perfect generator would reach. All of it is found under the name `metrics`:
-
-- coverage.py: points in the plane, from mixtures whose modes are known
-- classifier.py: a network that reads digits
-- distances.py: images by their features or pixels
+their figure is what a perfect generator would reach. Points are counted in coverage.py, digits read
+in classifier.py and compared in distances.py; all of it is found under the name `metrics`.
 
 `evaluate_points` and `evaluate_digits` ask everything at once, and `table` prints their answer:
 {figure: {column: (mean, deviation)}} over random halves of the samples. The deviation over halves
@@ -15,13 +12,10 @@ of a set is the standard error of an average over the whole set.
 
 import numpy as np
 
-from . import data, distances
+from . import classifier, coverage, data, distances
 from .classifier import *  # noqa: F403  (metrics is the public name of all three)
-from .classifier import class_shares, judge, read
 from .coverage import *  # noqa: F403
-from .coverage import mode_coverage, sliced_wasserstein, uniform_noise
 from .distances import *  # noqa: F403
-from .distances import pairwise
 from .randomness import Randomness
 
 
@@ -31,33 +25,33 @@ def evaluate_points(samples, mixture, least=0.01, resamples=10, seed=0):
     n, rows = max(len(samples) // 2, 1), []
 
     def figures(x, fresh):
-        c = mode_coverage(x, mixture, least=least)
+        c = coverage.mode_coverage(x, mixture, least=least)
         return {f"modes with {least:.0%} of the samples": c.modes,
-                "modes with one sample": mode_coverage(x, mixture, least=0.0).modes,
+                "modes with one sample": coverage.mode_coverage(x, mixture, least=0.0).modes,
                 "share on a mode": c.high_quality, "total variation": c.tv,
                 "reverse KL": c.reverse_kl, "width of the modes": c.std_ratio,
-                "sliced Wasserstein distance": sliced_wasserstein(x, fresh)}
+                "sliced Wasserstein distance": distances.sliced_wasserstein(x, fresh)}
     for _ in range(resamples):
         fresh = mixture.sample(n, rng)
         rows.append({"samples": figures(samples[rng.permutation(len(samples))[:n]], fresh),
                      "perfect sampler": figures(mixture.sample(n, rng), fresh),
-                     "uniform noise": figures(uniform_noise(mixture, n, rng), fresh)})
+                     "uniform noise": figures(coverage.uniform_noise(mixture, n, rng), fresh)})
     return _summary(rows)
 
 
-def evaluate_digits(images, labels=None, train=None, real=None, module=None, resamples=10, seed=0):
+def evaluate_digits(images, labels=None, train=None, real=None, resamples=10, seed=0):
     """All figures of generated digits (N, 28, 28, 1), beside those of real digits held out.
 
     labels: the digits (N,) that were asked for, if any. train: the images that the generator was
     trained on (the bundled digits). real: (images, labels) that neither it nor the judge was
-    trained on (2,000 of MNIST's test set). module: the judge (`judge().module`).
+    trained on (2,000 of MNIST's test set).
 
     Each resample splits the real images into halves: n images to compare with, and as many that
     stand in for a perfect generator. n generated images meet the same half.
     """
-    ours, images = judge(), np.asarray(images)
-    module, train = module or ours.module, data.digits().x if train is None else np.asarray(train)
-    held_images, held_labels = real or (ours.images, ours.labels)
+    module, held_images, held_labels, _ = classifier.judge()
+    held_images, held_labels = real or (held_images, held_labels)
+    images, train = np.asarray(images), data.digits().x if train is None else np.asarray(train)
     n = min(len(images), len(held_images), 5000) // 2
     if not images.shape[1:] == train.shape[1:] == (28, 28, 1) or n < 10 or len(train) < n \
             or not np.isfinite(images).all() or labels is not None and len(labels) != len(images):
@@ -66,8 +60,8 @@ def evaluate_digits(images, labels=None, train=None, real=None, module=None, res
                          f"{images.shape}, {np.shape(labels)} and {train.shape}")
 
     def side(x, wanted):
-        seen, p = read(module, x)
-        nearest = [pairwise(x, train[i:i + 2000]).min(axis=1)
+        seen, p = classifier.read(module, x)
+        nearest = [distances.pairwise(x, train[i:i + 2000]).min(axis=1)
                    for i in range(0, len(train), 2000)]         # in parts, which saves memory
         known = {"images": x, "features": seen, "p": p, "to train": np.min(nearest, axis=0)}
         return known if labels is None else {**known, "labels": np.asarray(wanted)}
@@ -86,10 +80,10 @@ def evaluate_digits(images, labels=None, train=None, real=None, module=None, res
 def _figures(s, unseen, seen, rng):
     """Every figure of one side, given real images it has not seen, and as many it may have seen."""
     images, read_as, pair = s["images"], s["p"].argmax(axis=1), (unseen["features"], s["features"])
-    shares = class_shares(read_as, s["p"].max(axis=1), s["p"].shape[1])
+    shares = classifier.class_shares(read_as, s["p"].max(axis=1), s["p"].shape[1])
     precision, recall = distances.precision_recall(*pair)
     density, covered = distances.density_coverage(*pair)
-    near, far = (pairwise(images, real).min(axis=1) for real in (seen, unseen["images"]))
+    near, far = (distances.pairwise(images, real).min(axis=1) for real in (seen, unseen["images"]))
     # Random pairs that read alike: neighbours in a random order, sorted by what is read in them.
     order = rng.permutation(len(images))
     order = order[np.argsort(read_as[order], kind="stable")]

@@ -1,8 +1,7 @@
 """MNIST's files: where they may lie, how they are read and checked, where they come from.
 
-MNIST and Fashion-MNIST are four files each, with the same four names, in a format called IDX. No
-file is trusted: no more is unpacked than the largest of them holds, and MNIST's contents are known
-by their SHA-256.
+MNIST and Fashion-MNIST are four files each, with the same four names, in a format called IDX.
+MNIST's contents are known by their SHA-256.
 """
 
 import gzip
@@ -16,6 +15,7 @@ import tempfile
 import zlib
 from http.client import HTTPException
 from itertools import product
+from pathlib import Path
 from urllib.request import urlopen
 
 import numpy as np
@@ -61,8 +61,7 @@ def find(which, name):
     """The array in the file of this name, from the disk if it is there, else from a mirror."""
     for path in candidates(which, name):
         if os.path.isfile(path):
-            with open(path, "rb") as file:
-                return unpack(file, which, name, path)
+            return unpack(Path(path).read_bytes(), which, name, path)
     if which == "mnist":
         return download(name)
     raise ValueError(f"fashion-mnist: {name} not found; put Fashion-MNIST's four files into a "
@@ -106,16 +105,13 @@ def parse_idx(raw, name="file"):
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
-def unpack(file, which, name, origin):
-    """The array in an open file, gzipped or not, after it has proved to be what it should be."""
+def unpack(raw, which, name, origin):
+    """The array in a file's bytes, gzipped or not, after it has proved to be what it should be."""
     axes = (28, 28) if "images" in name else ()
-    packed = file.read(2) == b"\x1f\x8b"
-    file.seek(0)
     try:
-        stream = gzip.GzipFile(fileobj=file) if packed else file
-        # A gzip file of 1 MB can unpack to 1 GB: read what the longest of these files has, and one
-        # byte more, which is refused.
-        raw = stream.read(8 + 4 * len(axes) + MOST * math.prod(axes) + 1)
+        if raw[:2] == b"\x1f\x8b":         # 1 MB can unpack to 1 GB: one byte too many is refused
+            most = 8 + 4 * len(axes) + MOST * math.prod(axes)
+            raw = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(most + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{origin}: damaged gzip file ({error})") from error
     array = parse_idx(raw, origin)
@@ -138,7 +134,7 @@ def download(name):
         try:
             with urlopen(url, timeout=30) as response:
                 packed = response.read(MOST * 28 * 28)          # the archives are a quarter of that
-            array = unpack(io.BytesIO(packed), "mnist", name, url)
+            array = unpack(packed, "mnist", name, url)
         except (OSError, HTTPException, ValueError) as error:
             failures.append(f"{url}: {error}")
             continue

@@ -14,20 +14,19 @@ import sys
 import numpy as np
 from PIL import Image
 
+from .checks import whole
 from .files import write_atomically
 
 # A notebook leaves the name of its own backend in MPLBACKEND. Where that is not installed,
 # matplotlib would refuse to be imported, so the name is hidden meanwhile.
 _backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
-try:
-    from matplotlib import rcParams
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.figure import Figure
-finally:
-    if _backend is not None:
-        os.environ["MPLBACKEND"] = _backend
+from matplotlib import rcParams  # noqa: E402
+from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
+from matplotlib.colors import LinearSegmentedColormap  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
 if _backend:
+    os.environ["MPLBACKEND"] = _backend
     with contextlib.suppress(ValueError):
         rcParams["backend"] = _backend              # for the pyplot of whoever imports tinygan
 
@@ -54,14 +53,12 @@ def to_grid(images, columns=None, pad=2):
     if images.dtype.kind != "f" or np.isnan(low) or low >= 0 and high > 2:
         raise ValueError("to_grid: images must be floats in [-1, 1], got "
                          f"{images.dtype} from {low} to {high}; scale 0 to 255 with x / 127.5 - 1")
-    if columns is not None and columns < 1:
-        raise ValueError(f"to_grid: columns must be > 0, got {columns}")
     pixels = np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
     factor = max(1, 64 // max(pixels.shape[1:3]))
     pixels = pixels.repeat(factor, axis=1).repeat(factor, axis=2)       # (N, H·factor, W·factor, C)
     n, height, width, channels = pixels.shape
 
-    columns = columns or math.ceil(math.sqrt(n))
+    columns = whole("to_grid: columns", math.ceil(math.sqrt(n)) if columns is None else columns)
     rows = math.ceil(n / columns)
     canvas = np.full((rows, pad + height, columns, pad + width, channels), 255, np.uint8)
     for k, image in enumerate(pixels):
@@ -115,6 +112,11 @@ def _save(who, path, image, writers, **options):
     write_atomically(path, lambda file: image.save(file, kind, **options))
 
 
+# The panels of `losses`: which columns of the log they show, and whose each is.
+PANELS = {"loss": {"d_loss": "discriminator", "g_loss": "generator"},
+          "discriminator's score": {"d_real": "on real samples", "d_fake": "on generated samples"}}
+
+
 def losses(log):
     """The losses and, where logged, D's mean scores against the step: uint8 (H, W, 3).
 
@@ -124,30 +126,22 @@ def losses(log):
     """
     if not isinstance(log, dict):
         log = {key: [row.get(key) for row in log] for key in set().union(*log)}
-    if not {"step", "d_loss", "g_loss"} <= log.keys() or len(log["step"]) == 0:
+    log = {key: np.array(column, float) for key, column in log.items()}     # None becomes NaN
+    panels = {title: curves for title, curves in PANELS.items() if curves.keys() <= log.keys()}
+    if not {"step", "d_loss", "g_loss"} <= log.keys() or not len(log["step"]):
         raise ValueError("losses: log needs rows with step, d_loss and g_loss, "
                          f"got the columns {sorted(log)}")
-    panels = [("loss", {"d_loss": "discriminator", "g_loss": "generator"})]
-    if "d_real" in log and "d_fake" in log:
-        panels.append(("discriminator's score",
-                       {"d_real": "on real samples", "d_fake": "on generated samples"}))
     figure = Figure(figsize=(8, 0.8 + 2.6 * len(panels)), dpi=120, layout="constrained")
     every = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
-    for axes, (title, curves) in zip(every, panels, strict=True):
+    for axes, (title, curves) in zip(every, panels.items(), strict=True):
         for color, (key, label) in zip((BLUE, ORANGE), curves.items(), strict=True):
-            values = np.array(log[key], float)                      # None becomes NaN
-            _curve(axes, np.array(log["step"], float), values, color, label)
+            _curve(axes, log["step"], log[key], color, label)
         _tidy(axes, title)
     if len(panels) == 2:                                            # 0.5: D cannot tell them apart
         every[1].axhline(0.5, color=GREY, linewidth=1, linestyle=(0, (4, 4)), zorder=1)
         every[1].set_ylim(-0.02, 1.02)
     every[-1].set_xlabel("step", color=INK)
     return _render(figure)
-
-
-def save_losses(path, log):
-    """Write the picture of losses(log) to a file, as `save_image` does."""
-    save_image(path, losses(log))
 
 
 def _curve(axes, x, y, color, label):

@@ -42,9 +42,7 @@ class Randomness:
 
     def copy(self):
         """Generators that go on from here on their own."""
-        new = Randomness(self.seed)
-        new.generators = copy.deepcopy(self.generators)
-        return new
+        return copy.deepcopy(self)
 
     def state_dict(self):
         """The seed and every generator's state, as integers and strings that JSON can hold."""

@@ -24,17 +24,12 @@ DEFAULTS = {
 # verdict? spectral: are its layers in SpectralNorm?
 CRITIC = dict(loss="wasserstein", d_steps=2, betas=(0.0, 0.9), norm=False)
 RECIPES = {
-    "non-saturating": dict(),
-    "minimax": dict(loss="minimax"),
-    "least-squares": dict(loss="least-squares"),
-    "hinge": dict(loss="hinge"),
+    **{name: dict(loss=name) for name in losses.LOSSES},
     "wasserstein": dict(CRITIC, penalty=(losses.wgan_gp, 10.0, 0.1)),
     "wgan-gp": dict(CRITIC, penalty=(losses.wgan_gp, 10.0, 0.1)),
     "wgan-lp": dict(CRITIC, penalty=(losses.wgan_lp, 10.0, 0.1)),
     "wgan-clip": dict(loss="wasserstein", d_steps=2, optimizer=RMSProp, norm=False,
                       after_d=(clip_weights, 0.01, 0.2)),
-    "relativistic": dict(loss="relativistic"),
-    "relativistic-average": dict(loss="relativistic-average"),
     "r1": dict(betas=(0.0, 0.99), penalty=(losses.r1, 10.0, 0.1), norm=False),
     "r3gan": dict(loss="relativistic", betas=(0.0, 0.99), norm=False,           # Huang et al. 2024
                   penalty=(lambda gamma: (losses.r1(gamma), losses.r2(gamma)), 1.0, 0.1)),

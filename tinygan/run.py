@@ -3,10 +3,10 @@
 A run folder holds
 
     config.json       the options, so that the run can be repeated, sampled from and resumed
-    weights.npz       the newest checkpoint: networks, the average of G, optimisers, number of steps
-                      and random generators (`GAN.state_dict`), and the log
-    weights-<step>.npz                earlier checkpoints, with --keep
-    frames.npz        the pictures so far
+    weights.npz       the checkpoint: networks, the average of G, optimisers, number of steps and
+                      random generators (`GAN.state_dict`), the log and the pictures so far
+    weights-<step>.npz                earlier ones, with --keep; the newest that can be read is
+                      gone on with where weights.npz is damaged
     log.csv           step, losses, D's mean scores on real and fake samples, seconds
     samples.png       the generator's picture of the same latents, renewed while it learns
     training.gif      those pictures in a row
@@ -14,9 +14,9 @@ A run folder holds
     lock              who writes the folder at the moment (files.py)
 
 The checkpoint is the truth: it is written at the start, then by the clock and at the end, and
-everything that a run draws or logs follows from it and from the frames. So a run that was
-interrupted or killed, and goes on, leaves the same files in the end, bit for bit, as one that was
-not; only the seconds differ.
+everything that a run draws or logs follows from it. So a run that was interrupted or killed, and
+goes on, leaves the same files in the end, bit for bit, as one that was not; only the seconds
+differ.
 """
 
 import contextlib
@@ -24,29 +24,33 @@ import dataclasses
 import io
 import itertools
 import json
+import math
 import os
 import re
+import shlex
+import sys
 import time
 import warnings
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from . import backend, checkpoint, classifier, coverage, data, files, plot, saved
-from .checkpoint import CheckpointError, refused
-from .interruption import Interruption
-from .progress import Progress
+from .checkpoint import refused
+from .interruption import noted
 from .randomness import Randomness
 from .recipes import build, field
-from .saved import Config, checkpoints, generator_of, load_weights, read_config, resume_command
+from .saved import Config, earlier, generator_of, read_config
 from .train import Diverged, fit, row
 
-__all__ = ["Config", "Run", "build", "field", "generator_of", "load_weights", "read_config"]
+__all__ = ["Config", "Run", "build", "field", "generator_of", "read_config"]
 
 FRAMES = 48                 # pictures in training.gif
 LOGS = 500                  # rows in log.csv
 PERIOD = 30.0               # seconds between two checkpoints
-PRODUCTS = ("frames.npz", "log.csv", "samples.png", "training.gif", "losses.png")
+LINES = 5.0                 # seconds between two lines of progress, where no terminal shows a bar
+PRODUCTS = ("log.csv", "samples.png", "training.gif", "losses.png")
 
 
 def png(image):
@@ -54,11 +58,6 @@ def png(image):
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
     return file.getvalue()
-
-
-class FolderLost(OSError):
-    """The run folder was deleted or moved while training; the message says where everything was
-    saved instead."""
 
 
 class Run:
@@ -69,10 +68,10 @@ class Run:
         self.config, self.dataset, self.gan = config, dataset, gan
         self.folder, self.place, self.lock = folder, os.path.abspath(folder), lock
         self.log, self.seconds, self.frames = [], 0.0, {}
-        self.newest = self.framed = None        # the last steps in weights.npz and frames.npz
+        self.newest = None                      # the steps of weights.npz
+        self.lost, self.printed = None, -math.inf       # the error of output, the time of a line
         count = 64 if dataset.is_image else 2000
-        z = Randomness(config.seed).rng("picture")
-        # The same latents in every picture.
+        z = Randomness(config.seed).rng("picture")      # the same latents in every picture
         self.latents = z.standard_normal((count, config.latent), dtype=np.float32)
         self.given = saved.labels_in_turn(count, config)
 
@@ -99,26 +98,26 @@ class Run:
                              f"samples of {config.data}")
         config.device = backend.pick_device(config.device)
         if folder is None:
-            kind = os.path.basename(config.data.partition(":")[0])
-            name = re.sub(r"[^\w.-]+", "_", kind) or "data"
-            folder = os.path.join("runs", f"{name}-{config.model}")
+            name = re.sub(r"[^\w.-]+", "_", os.path.basename(config.data.partition(":")[0]))
+            folder = os.path.join("runs", f"{name or 'data'}-{config.model}")
         if dataset.path:                        # absolute, so that the run can go on from anywhere
             kind = "folder:" if config.data.startswith("folder:") else ""
             config.data, config.fingerprint = kind + str(dataset.path), dataset.fingerprint
-        with Randomness(config.seed):
-            gan = build(config, dataset.x.shape[1:])
+        gan = saved.new_gan(config, dataset.x.shape[1:])
         run = cls(folder, config, dataset, gan, files.Lock(folder))
         os.makedirs(run.place, exist_ok=True)
-        with run.lock.taken():
-            if checkpoints(run.place) and not force:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(run.lock)
+            if not force and (os.path.exists(run.path("weights.npz")) or earlier(run.place)):
                 raise ValueError(f"{folder} already holds a run: go on with it (--resume), "
                                  "replace it (--force) or choose another folder (--out)")
             # The options first, as they mean nothing to other weights.
-            for name in ("config.json", *checkpoints(run.place), *PRODUCTS):
+            for name in ("config.json", "weights.npz", *earlier(run.place), *PRODUCTS):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(run.path(name))
             run._write_config()
             run._write_state()
+            stack.pop_all()                     # the lock is kept until `train` ends
         return run
 
     @classmethod
@@ -127,7 +126,8 @@ class Run:
         which becomes its own."""
         read_config(folder)                     # without a run there is nothing to lock
         lock = files.Lock(folder)
-        with lock.taken():                      # so that nobody else changes what is read
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(lock)           # so that nobody else changes what is read
             config, shape = read_config(folder)
             config.device = backend.pick_device(device)
             config = dataclasses.replace(config, keep=config.keep if keep is None else keep,
@@ -142,29 +142,25 @@ class Run:
             if steps is not None and steps < run.gan.steps:
                 raise ValueError(f"--steps {steps}: {folder} has done {run.gan.steps} steps "
                                  "already")
-            if steps is not None and len(run.log) > 10 * LOGS:      # extended again and again
-                run.log = run.log[::2]
             run._write_config()
+            stack.pop_all()                     # the lock is kept until `train` ends
         return run
 
     def _load(self, shape):
-        """The newest readable checkpoint and its frames; a run that was killed before its first
-        one begins anew."""
-        if not checkpoints(self.place):
+        """The newest readable checkpoint; a run that was killed before its first one begins
+        anew."""
+        if not os.path.exists(self.path("weights.npz")) and not earlier(self.place):
             warnings.warn(f"{self.folder} holds no checkpoint: it starts from the beginning",
                           stacklevel=3)
-            with Randomness(self.config.seed):
-                self.gan = build(self.config, shape)
+            self.gan = saved.new_gan(self.config, shape)
             return self._write_state()
-        self.gan, info, name = saved.load_gan(self.place, self.config, shape)
+        self.gan, self.frames, info, name = saved.load_gan(self.place, self.config, shape)
         with refused(self.path(name), "saved by a run"):
             self.log, self.seconds = saved.progress_of(info, self.gan.steps)
+            if len({saved.decoded(png).shape for png in self.frames.values()}) > 1:
+                raise ValueError("pictures of different sizes")
         if name == "weights.npz":               # else that is damaged, and is not kept
             self.newest = self.gan.steps
-        try:
-            self.frames = saved.load_frames(self.path("frames.npz"), self.gan.steps)
-        except CheckpointError as e:
-            warnings.warn(f"{e}; training.gif begins at step {self.gan.steps}", stacklevel=3)
 
     def train(self, out=None):
         """Run to the end, or until a signal or lost output stops it. Returns 0, or 128 + the
@@ -173,16 +169,16 @@ class Run:
         Progress goes to `out` (default: standard output), as a bar on a terminal and else as plain
         lines.
         """
-        self.lock.take()
-        try:
+        with self.lock:
             before, steps = self.gan.steps, self.config.steps
             self.every_log, self.every_frame = max(1, steps // LOGS), max(1, steps // FRAMES)
-            self.progress = Progress(steps, before, out)
             arrays = [self.dataset.x, *([self.dataset.labels] if self.config.classes else [])]
             x, *given = (backend.to_device(a, self.config.device) for a in arrays)
             # Here a signal is only noted, and an overflow is no warning: `Diverged` says more.
-            with (Interruption() as self.stop, contextlib.closing(self.progress),
-                  np.errstate(all="ignore")):
+            self.out = out or sys.stdout or open(os.devnull, "w")   # a program without a console
+            bar = tqdm(total=steps, initial=before, unit=" steps", file=self.out,
+                       dynamic_ncols=True, disable=not getattr(self.out, "isatty", bool)())
+            with noted() as self.stop, bar as self.bar, np.errstate(all="ignore"):
                 self.checked = time.monotonic()
                 self.began = self.checked - self.seconds
                 if before == 0:
@@ -190,43 +186,57 @@ class Run:
                 fit(self.gan, x, steps, self.config.batch_size, self._after_step, given=given)
                 self.save()
             return self._farewell(before)
-        finally:
-            self.lock.release()
 
     def _after_step(self, gan, results):
         """Log, draw and save what is due. Returns True to stop."""
-        self.progress.step()
-        self.seconds = time.monotonic() - self.began
+        self.seconds, logged = time.monotonic() - self.began, None
         if gan.steps % self.every_log == 0 or gan.steps == self.config.steps:
-            self.log.append({**row(gan, results), "seconds": round(self.seconds, 3)})
-            self.progress.row(self.log[-1], self.seconds)
+            logged = {**row(gan, results), "seconds": round(self.seconds, 3)}
+            self.log.append(logged)
+        self._report(logged)
         if gan.steps % self.every_frame == 0:
             self.frames[gan.steps] = png(self.picture())
             if len(self.frames) % 8 == 0:
                 self.save()
         if time.monotonic() - self.checked > PERIOD:
             self._on_disk(self._write_state)
-        return self.stop.signal is not None or self.progress.lost is not None
+        return self.stop.signal is not None or self.lost is not None
+
+    def _report(self, row):
+        """One step is done; row: of the log, or None. Output that fails is kept in `lost`: the
+        reader of a pipe has gone, a terminal was closed, a disk is full."""
+        try:
+            self.bar.update()
+            if row:
+                losses = f"D {row['d_loss']:.3f}  G {row['g_loss']:.3f}"
+                self.bar.set_postfix_str(losses, refresh=False)
+                steps, now = self.config.steps, time.monotonic()
+                if self.bar.disable and (now - self.printed > LINES or row["step"] == steps):
+                    self.printed, rate = now, row["step"] / max(self.seconds, 1e-9)
+                    print(f"step {row['step']}/{steps}  {losses}  {rate:.1f} steps/s  "
+                          f"{(steps - row['step']) / rate:.0f} s left", file=self.out, flush=True)
+        except (OSError, ValueError) as e:              # ValueError: the file was closed
+            self.lost = e
 
     def _farewell(self, before):
         """Say how the run ended. Returns the exit status."""
-        step, folder, lost = self.gan.steps, self.folder, self.progress.lost
-        say, go_on = self.progress.say, resume_command(folder)
+        step, folder, status = self.gan.steps, self.folder, 0
+        go_on = f"tinygan train --resume {shlex.quote(folder)}"
         if step == before == self.config.steps:
-            say(f"nothing left to do: {folder} has done its {step} steps; "
-                f"for more: {go_on} --steps N")
+            text = (f"nothing left to do: {folder} has done its {step} steps; "
+                    f"for more: {go_on} --steps N")
         elif step == self.config.steps:
-            say(f"done in {self.seconds:.0f} s{self.figure()}: see "
-                f"{os.path.join(folder, 'samples.png')} and "
-                f"{os.path.join(folder, 'training.gif')}")
+            text = (f"done in {self.seconds:.0f} s{self.figure()}: see "
+                    f"{os.path.join(folder, 'samples.png')} and "
+                    f"{os.path.join(folder, 'training.gif')}")
         elif self.stop.signal is not None:
-            say(f"stopped at step {step}; go on with: {go_on}")
-            return 128 + self.stop.signal
+            text, status = f"stopped at step {step}; go on with: {go_on}", 128 + self.stop.signal
         else:
-            warnings.warn(f"output failed ({type(lost).__name__}): stopped at step {step}; "
+            warnings.warn(f"output failed ({type(self.lost).__name__}): stopped at step {step}; "
                           f"go on with: {go_on}", stacklevel=3)
-            return 128 + 13 if isinstance(lost, BrokenPipeError) else 1         # 13 is SIGPIPE
-        return 0
+            return 128 + 13 if isinstance(self.lost, BrokenPipeError) else 1    # 13 is SIGPIPE
+        print(text, file=self.out, flush=True)
+        return status
 
     def picture(self):
         """What the generator makes of the fixed latents now, as a uint8 image."""
@@ -258,32 +268,26 @@ class Run:
         self._on_disk(self._write_state, self._write_pictures)
 
     def _on_disk(self, *writers):
-        """Write into the folder. If that was deleted or moved, save everything elsewhere and
-        stop."""
+        """Write into the folder. If that was deleted or moved, make it again, or one beside it if
+        something is there now, save everything there and stop."""
         try:
             for write in writers:
                 if not self.lock.held():
                     raise FileNotFoundError(self.place)
                 write()
         except (FileNotFoundError, NotADirectoryError):
-            self._rescue()
-
-    def _rescue(self):
-        """Make the folder again, or one beside it if something is there now, and save everything.
-        Raises `FolderLost`."""
-        lost, place = self.folder, self.place
-        self.lock.release()
-        beside = (f"{place}-{n}" for n in itertools.count(2))
-        self.place = next(p for p in itertools.chain([place], beside) if not os.path.lexists(p))
-        self.folder = lost if self.place == place else self.place
-        os.makedirs(self.place)
-        self.lock = files.Lock(self.place)
-        self.lock.take()
-        self.newest = self.framed = None
-        for write in (self._write_config, self._write_state, self._write_pictures):
-            write()
-        raise FolderLost(f"{lost} was deleted or moved while training; step {self.gan.steps} was "
-                         f"saved in {self.folder}; go on with: {resume_command(self.folder)}")
+            lost, place = self.folder, self.place
+            beside = (f"{place}-{n}" for n in itertools.count(2))
+            self.place = next(p for p in itertools.chain([place], beside) if not os.path.lexists(p))
+            self.folder = lost if self.place == place else self.place
+            os.makedirs(self.place)
+            self.newest, self.lock = None, files.Lock(self.place)
+            with self.lock:
+                for write in (self._write_config, self._write_state, self._write_pictures):
+                    write()
+            raise OSError(f"{lost} was deleted or moved while training; step {self.gan.steps} was "
+                          f"saved in {self.folder}; go on with: tinygan train --resume "
+                          f"{shlex.quote(self.folder)}") from None
 
     def _write(self, name, contents):
         files.write_atomically(self.path(name), lambda file: file.write(contents))
@@ -293,24 +297,16 @@ class Run:
         self._write("config.json", (json.dumps(values, indent=2) + "\n").encode())
 
     def _write_state(self):
-        """The frames, then the checkpoint: so there is a frame for every step that the checkpoint
-        has been through."""
+        """The checkpoint, and the log as a table."""
         self.checked = time.monotonic()
-        if self.frames and max(self.frames) != self.framed:
-            frames = {str(step): np.frombuffer(raw, np.uint8) for step, raw in self.frames.items()}
-            checkpoint.save(self.path("frames.npz"), {"frames": frames}, {})
-            self.framed = max(self.frames)
         if self.config.keep > 1 and self.newest not in (None, self.gan.steps):
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(self.path("weights.npz"), self.path(f"weights-{self.newest}.npz"))
-        try:
-            checkpoint.save(self.path("weights.npz"), self.gan.state_dict(),
-                            {"log": self.log, "seconds": self.seconds})
-        except checkpoint.NotFinite as e:
-            raise Diverged(f"step {self.gan.steps}: {e}; try a smaller learning rate") from None
+            with open(self.path("weights.npz"), "rb") as file:
+                self._write(f"weights-{self.newest}.npz", file.read())
+        frames = {str(step): np.frombuffer(raw, np.uint8) for step, raw in self.frames.items()}
+        checkpoint.save(self.path("weights.npz"), {**self.gan.state_dict(), "frames": frames},
+                        {"log": self.log, "seconds": self.seconds})
         self.newest = self.gan.steps
-        older = [name for name in checkpoints(self.place) if name != "weights.npz"]
-        for name in older[self.config.keep - 1:]:
+        for name in earlier(self.place)[self.config.keep - 1:]:
             os.unlink(self.path(name))
         if self.log:
             rows = [self.log[0], *(row.values() for row in self.log)]
@@ -321,6 +317,6 @@ class Run:
         self._write("samples.png", self.frames.get(self.gan.steps) or png(self.picture()))
         if self.log:
             self._write("losses.png", png(plot.losses(self.log)))
-        frames = [saved.decoded(raw) for _, raw in sorted(self.frames.items())]
-        if len(frames) > 1:
-            plot.save_gif(self.path("training.gif"), frames)
+        if len(self.frames) > 1:
+            plot.save_gif(self.path("training.gif"),
+                          [saved.decoded(raw) for _, raw in sorted(self.frames.items())])

@@ -1,8 +1,7 @@
-"""A run as it lies in its folder, read by somebody who trusts nothing: its options, its
-checkpoints, its pictures.
+"""A run as it lies in its folder: its options, its checkpoint, and what its generator draws.
 
-Whatever a file claims is compared with what the other files say before networks are built or memory
-is spent. Everything here raises `CheckpointError`, which names the file.
+Whatever a file claims is compared with what the others say before networks are built or memory is
+spent. A file that is missing, damaged or of another run is a `CheckpointError`, which names it.
 """
 
 import dataclasses
@@ -11,7 +10,6 @@ import json
 import math
 import os
 import re
-import shlex
 import warnings
 from reprlib import repr as short
 
@@ -21,61 +19,70 @@ from PIL import Image
 from . import checkpoint, recipes
 from .checkpoint import CheckpointError, refused
 from .conditions import CONDITIONS
-from .files import require_regular
+from .data import CHOICES
+from .files import require_regular, write_atomically
 from .losses import LOSSES
 from .randomness import Randomness
 
-# What the options can be: from one number to another, or one of several.
-OPTIONS = {"steps": (1, 10 ** 9), "batch_size": (2, 10 ** 6), "lr": (1e-12, 10.0),
-           "seed": (0, 2 ** 128), "size": (6, 1024), "width": (1, 8192), "latent": (1, 65536),
-           "keep": (1, 1000), "pack": (1, 64), "classes": (0, 10_000), "model": ("mlp", "conv"),
-           "loss": tuple(LOSSES), "recipe": tuple(recipes.RECIPES), "condition": CONDITIONS,
-           "device": ("auto", "cpu", "gpu"), "grey": (False, True)}
+
+def option(default, allowed, meaning=None):
+    """An option of a run: its values lie between two numbers, are one of several, or any text
+    (str). Without a meaning it is none of the command's."""
+    return dataclasses.field(default=default, metadata={"allowed": allowed, "help": meaning})
+
+
+def sized(name, allowed, meaning):
+    """An option whose default depends on the data and the model."""
+    values = ", ".join(f"{table[name]} for {key}" for key, table in recipes.DEFAULTS.items())
+    return option(None, allowed, f"{meaning} (default: {values})")
 
 
 @dataclasses.dataclass
 class Config:
-    """The options of a run; None means the default for this data and model, see `complete`.
+    """The options of a run, and of `tinygan train`; None means the default for this data and model,
+    see `complete`.
 
     ValueError for an option of another type, or with a value that no run can have.
     """
 
-    data: str = "digits"
-    model: str | None = None
-    loss: str = "non-saturating"
-    steps: int | None = None
-    batch_size: int | None = None
-    lr: float | None = None
-    seed: int = 0
-    device: str = "auto"
-    size: int = 64
-    grey: bool = False
-    width: int | None = None
-    latent: int | None = None
-    keep: int = 1
-    recipe: str | None = None
-    condition: str | None = None            # how the players are told the label; None: not at all
-    pack: int | None = None
-    classes: int | None = None              # how many labels there are to be told
-    fingerprint: str | None = None          # of the data, to notice when they change
+    data: str = option("digits", str, f"{CHOICES} (default: digits)")
+    model: str | None = option(None, ("mlp", "conv"), "default: conv for images, mlp for points")
+    loss: str = option("non-saturating", tuple(LOSSES),
+                       "default: non-saturating; wasserstein adds the penalty of WGAN-GP")
+    recipe: str | None = option(None, tuple(recipes.RECIPES),
+                                "instead of a loss, with all that goes with it")
+    condition: str | None = option(None, CONDITIONS, "tell both players the samples' labels, in "
+                                   "this way (default: not at all)")
+    pack: int | None = option(None, (1, 64), "samples that D sees per verdict")
+    steps: int | None = sized("steps", (1, 10 ** 9), "training steps")
+    batch_size: int | None = sized("batch_size", (2, 10 ** 6), "samples in a step")
+    lr: float | None = sized("lr", (1e-12, 10.0), "Adam's rate; in conv G's is three times as high")
+    width: int | None = sized("width", (1, 8192), "channels or units")
+    latent: int | None = sized("latent", (1, 65536), "size of z")
+    size: int = option(64, (6, 1024), "image size for folder: (default: 64)")
+    grey: bool = option(False, (False, True), "read a folder: as grey images (default: colour)")
+    seed: int = option(0, (0, 2 ** 128), "default: 0")
+    device: str = option("auto", ("auto", "cpu", "gpu"), "default: auto (the GPU where one works)")
+    keep: int = option(1, (1, 1000), "checkpoints to keep: the last K (default: 1)")
+    classes: int | None = option(None, (0, 10_000))     # how many labels there are to be told
+    fingerprint: str | None = option(None, str)         # of the data, to notice when they change
 
     def __post_init__(self):
-        for name, allowed in OPTIONS.items():
-            value, kind = getattr(self, name), type(allowed[0])
-            if value is None and getattr(Config, name) is None:
+        for f in dataclasses.fields(self):
+            value, allowed = getattr(self, f.name), f.metadata["allowed"]
+            kind = str if allowed is str else type(allowed[0])
+            if value is None and f.default is None:
                 continue
             if kind in (int, float):
                 number = isinstance(value, (kind, int, np.integer)) and not isinstance(value, bool)
                 good = number and allowed[0] <= value <= allowed[1]
                 what = f"{'an integer' if kind is int else 'a number'} from %s to %s" % allowed
             else:
-                good = type(value) is kind and value in allowed
-                what = "one of " + ", ".join(map(str, allowed))
+                good = type(value) is kind and (allowed is str or value in allowed)
+                what = "a text" if allowed is str else "one of " + ", ".join(map(str, allowed))
             if not good:
-                raise ValueError(f"{name}: expected {what}, got {short(value)}")
-            setattr(self, name, kind(value))
-        if type(self.data) is not str or type(self.fingerprint) not in (str, type(None)):
-            raise ValueError(f"data: expected a text, got {short(self.data)}")
+                raise ValueError(f"{f.name}: expected {what}, got {short(value)}")
+            setattr(self, f.name, kind(value))
 
     def complete(self, is_image):
         """Fill in what was left open. ValueError if the model does not fit the data."""
@@ -93,11 +100,6 @@ class Config:
         return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
 
 
-def resume_command(folder):
-    """What to type to go on with a run."""
-    return "tinygan train --resume" + ("=" if folder.startswith("-") else " ") + shlex.quote(folder)
-
-
 def read_config(folder):
     """(Config, sample shape) of the run in a folder."""
     path = os.path.join(folder, "config.json")
@@ -109,12 +111,11 @@ def read_config(folder):
         with open(path, "rb") as file:
             values = json.loads(file.read(1_000_000))
         shape = tuple(values.pop("shape"))
-        images = len(shape) == 3 and all(type(n) is int and 0 < n <= 4096 for n in shape)
-        points = len(shape) == 1 and type(shape[0]) is int and 0 < shape[0] <= 2 ** 20
-        if not points and not (images and math.prod(shape) <= 2 ** 24):
+        if (len(shape) not in (1, 3) or not all(type(n) is int and n > 0 for n in shape)
+                or math.prod(shape) > 2 ** 24):
             raise ValueError("shape: expected [features] or [height, width, channels], "
                              f"got {short(list(shape))}")
-        config = Config(**values).complete(images)
+        config = Config(**values).complete(is_image=len(shape) == 3)
     return config, shape
 
 
@@ -130,47 +131,49 @@ def least_numbers(config, shape):
     return hidden * (latent + hidden) + 16 * hidden * c + (8 * c * c if shape[0] > 14 else 0)
 
 
-def checkpoints(folder):
-    """The names of a run's checkpoints, newest first: weights.npz, then weights-<step>.npz."""
-    names = os.listdir(folder)
-    older = [name for name in names if re.fullmatch(r"weights-\d{1,10}\.npz", name)]
-    older.sort(key=lambda name: int(name[8:-4]), reverse=True)
-    return ["weights.npz"] * ("weights.npz" in names) + older
+def earlier(folder):
+    """The names of a run's earlier checkpoints, weights-<step>.npz, newest first."""
+    names = [name for name in os.listdir(folder) if re.fullmatch(r"weights-\d{1,10}\.npz", name)]
+    return sorted(names, key=lambda name: int(name[8:-4]), reverse=True)
+
+
+def new_gan(config, shape):
+    """The networks of a configuration, as its seed begins them."""
+    with Randomness(config.seed):
+        return recipes.build(config, shape)
 
 
 def load_gan(folder, config, shape):
-    """(GAN, info, file name) of the newest readable checkpoint of the run in a folder, with a
-    warning if it is not the newest."""
+    """(GAN, {step: picture as PNG}, info, file name) of the newest readable checkpoint of the run
+    in a folder, with a warning if it is not the newest."""
     errors = []
-    for name in checkpoints(folder) or ["weights.npz"]:
+    for name in ["weights.npz", *earlier(folder)]:
         try:
-            gan, info = _load_gan(os.path.join(folder, name), config, shape)
+            gan, frames, info = _load_gan(os.path.join(folder, name), config, shape)
         except CheckpointError as e:
             errors.append(e)
         else:
             if errors:
                 warnings.warn(f"{errors[0]}; going on with {name}, step {gan.steps}", stacklevel=3)
-            return gan, info, name
+            return gan, frames, info, name
     raise errors[0]
 
 
 def _load_gan(path, config, shape):
     with refused(path, "a checkpoint of this run"):
         found, _ = checkpoint.headers(path)
-        numbers = sum(math.prod(s) for name, (s, _) in found.items() if name[:10] == "generator/")
+        sizes = {name: math.prod(s) for name, (s, _) in found.items()}
+        numbers = sum(n for name, n in sizes.items() if name.startswith("generator/"))
         if numbers < least_numbers(config, shape):
             raise ValueError(f"its generator has {numbers:,} numbers, fewer than the one that "
                              "config.json describes")
-        with Randomness(config.seed):
-            gan = recipes.build(config, shape)
+        if sum(n for name, n in sizes.items() if name.startswith("frames/")) > 2 ** 28:
+            raise ValueError("its pictures have more than 268 MB")
+        gan = new_gan(config, shape)
         parts, info = checkpoint.load(path, gan.state_dict())
+        frames = {int(step): png.tobytes() for step, png in parts.pop("frames", {}).items()}
         gan.load_state_dict(parts)
-    return gan, info
-
-
-def load_weights(folder):
-    """({part: {name: array}}, info) of the newest checkpoint of the run in a folder."""
-    return checkpoint.load(os.path.join(folder, "weights.npz"))
+    return gan, frames, info
 
 
 def progress_of(info, steps):
@@ -196,20 +199,6 @@ def decoded(png):
     return np.asarray(image)
 
 
-def load_frames(path, steps):
-    """{step: PNG} of a run's frames.npz up to this step."""
-    if not os.path.exists(path):
-        return {}
-    with refused(path, "the pictures of a run"):
-        if os.path.getsize(path) > 2 ** 28:
-            raise ValueError(f"{os.path.getsize(path):,} bytes")
-        frames = checkpoint.load(path)[0].get("frames", {})
-        frames = {int(step): png.tobytes() for step, png in frames.items() if int(step) <= steps}
-        if len({decoded(png).shape for png in frames.values()}) > 1:
-            raise ValueError("pictures of different sizes")
-    return frames
-
-
 def generator_of(folder, device="cpu"):
     """(GAN, Config, shape): the trained networks of a run, ready to `.sample(z)`."""
     config, shape = read_config(folder)
@@ -227,3 +216,18 @@ def drawn(gan, config, n, randomness):
     z = randomness.rng("latent").standard_normal((n, config.latent), dtype=np.float32)
     arrays = z, *labels_in_turn(n, config)
     return np.concatenate([gan.sample(*(a[i:i + 256] for a in arrays)) for i in range(0, n, 256)])
+
+
+def export(folder, path, part="average"):
+    """Write one network of the run in `folder` to a .safetensors file, which other programs read:
+    "average" (of the generator's weights), "generator" or "discriminator". The file's metadata hold
+    the run's options as JSON. Needs the package of that name (the extra `safetensors`)."""
+    try:
+        from safetensors.numpy import save as encode
+    except ImportError:
+        raise ValueError("this needs the package safetensors: pip install safetensors") from None
+    gan, config, shape = generator_of(folder)
+    arrays = {name: np.ascontiguousarray(a) for name, a in gan.state_dict()[part].items()
+              if name != "steps"}
+    text = json.dumps({**config.options(), "shape": shape, "part": part})
+    write_atomically(path, lambda file: file.write(encode(arrays, {"tinygan": text})))

@@ -61,10 +61,9 @@ class DiffAugment:
     """
 
     def __init__(self, brightness=1.0, translation=1 / 8, cutout=1 / 2):
-        if not (0 <= translation <= 1 and 0 <= cutout <= 1):
-            raise ValueError("DiffAugment: translation and cutout are shares of the size, in "
-                             f"[0, 1], got {translation!r} and {cutout!r}")
-        self.brightness, self.translation, self.cutout = brightness, translation, cutout
+        self.brightness = brightness
+        self.translation = number("DiffAugment: translation", translation, 0, 1, closed=True)
+        self.cutout = number("DiffAugment: cutout", cutout, 0, 1, closed=True)
 
     def __call__(self, x, step=0):
         (n, h, w, _), draw, device = x.shape, rng("view"), device_of(data_of(x))
