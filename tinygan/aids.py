@@ -10,7 +10,7 @@ from .autograd import data_of, grad
 from .backend import xp
 from .losses import cross_entropy
 from .module import number, whole
-from .nn import Conv2d, ConvTranspose2d, Linear, Module
+from .nn import Conv2d, ConvTranspose2d, Embedding, Linear, Module
 from .randomness import rng
 
 
@@ -53,19 +53,20 @@ def call(module, parameters, *inputs):
 
 
 class SpectralNorm(Module):
-    """A Linear, Conv2d or ConvTranspose2d whose weight W is divided by its largest singular value.
+    """A layer whose weight W is divided by its largest singular value: one of `LAYERS`.
 
-    W is read as a matrix, all else by output channels. In training each pass makes one step of the
+    W is read as a matrix, all else by output channels, an Embedding's as that of a Linear whose
+    inputs are one-hot: its rows grow no longer than 1, as a projection demands (see models.py). In training each pass makes one step of the
     power method, v ← W u / ‖W u‖, u ← Wᵀ v / ‖Wᵀ v‖. Then σ = vᵀ W u, where u and v count as
     constants and W does not (Miyato et al. 2018, algorithm 1). Check gradients in evaluation mode,
     where u and v stay as they are.
     """
 
-    LAYERS = (Linear, Conv2d, ConvTranspose2d)
+    LAYERS = (Linear, Conv2d, ConvTranspose2d, Embedding)
 
     def __init__(self, layer):
         if not isinstance(layer, self.LAYERS):
-            raise TypeError("SpectralNorm: expected a Linear, Conv2d or ConvTranspose2d, "
+            raise TypeError("SpectralNorm: expected a Linear, Conv2d, ConvTranspose2d or Embedding, "
                             f"got {type(layer).__name__}")
         self.layer = layer
         # ConvTranspose2d keeps its weight as (kh, kw, out, in), the others as (..., out).

@@ -98,6 +98,18 @@ def players(config, shape, norm, pack):
             partial(models.mlp_generator, latent, shape, wide, k))
 
 
+def for_projection(config):
+    """The non-saturating loss gets its R1 where a projection would meet BatchNorm, as models.py
+    says why; other recipes of that kind are refused."""
+    name = config.recipe or config.loss
+    if config.model == "conv" and RECIPES[name].get("norm", True):
+        if name != "non-saturating" or config.recipe:
+            raise ValueError(
+                f"--condition projection: not with {name}, whose D has BatchNorm and would be led "
+                "to accept one picture per label; leave the loss out, or take --recipe r1 or r3gan")
+        config.recipe = "r1"
+
+
 def field(gan):
     """What to draw behind 2-D samples: D's probability that a point is real, or its plain logit."""
     return gan.score if gan.loss.probability else gan.logits

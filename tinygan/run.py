@@ -36,7 +36,7 @@ from .checkpoint import CheckpointError, refused
 from .interruption import Interruption
 from .progress import Progress
 from .randomness import Randomness
-from .recipes import build, field
+from .recipes import build, field, for_projection
 from .saved import Config, checkpoints, generator_of, load_weights, read_config, resume_command
 from .train import Diverged, fit, row
 
@@ -93,6 +93,8 @@ class Run:
             if dataset.labels is None:
                 raise ValueError(f"--condition: {config.data} has no labels to go by")
             config.classes = int(dataset.labels.max()) + 1
+        if config.condition == "projection":
+            for_projection(config)
         if config.batch_size > len(dataset):
             raise ValueError(f"--batch-size {config.batch_size} is more than the {len(dataset)} "
                              f"samples of {config.data}")
