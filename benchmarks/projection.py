@@ -17,7 +17,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np  # noqa: E402
 
 import tinygan  # noqa: E402
-from tinygan import classifier, data, metrics, models, nn, recipes  # noqa: E402
+from tinygan import data, metrics, models, nn, recipes  # noqa: E402
 from tinygan.optim import Adam  # noqa: E402
 from tinygan.train import fit  # noqa: E402
 

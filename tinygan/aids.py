@@ -55,8 +55,8 @@ def call(module, parameters, *inputs):
 class SpectralNorm(Module):
     """A layer whose weight W is divided by its largest singular value: one of `LAYERS`.
 
-    W is read as a matrix, all else by output channels, an Embedding's as that of a Linear whose
-    inputs are one-hot: its rows grow no longer than 1, as a projection demands (see models.py). In training each pass makes one step of the
+    W is read as a matrix, all else by output channels; an Embedding's is that of a Linear on
+    one-hot labels, so that no row is longer than 1. In training each pass makes one step of the
     power method, v ← W u / ‖W u‖, u ← Wᵀ v / ‖Wᵀ v‖. Then σ = vᵀ W u, where u and v count as
     constants and W does not (Miyato et al. 2018, algorithm 1). Check gradients in evaluation mode,
     where u and v stay as they are.
@@ -66,8 +66,8 @@ class SpectralNorm(Module):
 
     def __init__(self, layer):
         if not isinstance(layer, self.LAYERS):
-            raise TypeError("SpectralNorm: expected a Linear, Conv2d, ConvTranspose2d or Embedding, "
-                            f"got {type(layer).__name__}")
+            raise TypeError("SpectralNorm: expected a Linear, Conv2d, ConvTranspose2d or "
+                            f"Embedding, got {type(layer).__name__}")
         self.layer = layer
         # ConvTranspose2d keeps its weight as (kh, kw, out, in), the others as (..., out).
         self.axis = 2 if isinstance(layer, ConvTranspose2d) else layer.weight.ndim - 1

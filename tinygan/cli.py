@@ -74,7 +74,8 @@ def train_options(t):
                    help="instead of a loss, with all that goes with it: "
                         + ", ".join(OPTIONS["recipe"]), metavar="NAME")
     t.add_argument("--condition", choices=OPTIONS["condition"],
-                   help="tell both players the samples' labels, in this way (default: not at all)")
+                   help="tell both players the samples' labels, in this way (default: not at all); "
+                        "projection adds the penalty R1 to the default loss of conv")
     t.add_argument("--pack", type=int, metavar="N", help="samples that D sees per verdict")
     for name, kind, meaning in (("steps", int, "training steps"),
                                 ("batch_size", int, "samples in a step"),
