@@ -133,6 +133,13 @@ def test_combinations_that_cannot_work_are_refused_with_the_reason(options, shap
         build(config(**options), shape)
 
 
+def test_the_rows_of_a_projection_are_normalised_and_a_label_s_picture_is_not():
+    """A picture per label that is drawn from N(0, 1) would be divided by about 30, and is hardly seen then."""
+    for condition, wrapped in (("projection", True), ("embedding", False)):
+        gan = build(config("conv", "spectral", classes=3, condition=condition), (8, 8, 3))
+        assert (type(gan.d.table) is SpectralNorm) == wrapped
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_run_with_a_projection_has_no_batchnorm_in_d_or_is_refused(name):
     """Left to itself the non-saturating loss becomes r1; asked for by name, what has BatchNorm is refused."""

@@ -94,10 +94,13 @@ class SpectralNorm(Module):
 
     @classmethod
     def everywhere(cls, module):
-        """Put every such layer of a network into a SpectralNorm, in place. Returns the network."""
+        """Put every such layer of a network into a SpectralNorm, in place. Returns the network.
+
+        Embeddings stay as they are: the slope in x is only made steeper by rows that x multiplies.
+        """
         done = [m.layer for m in module.modules() if isinstance(m, cls)]
         for box, key, part in list(_places(module)):
-            if isinstance(part, cls.LAYERS) and part not in done:
+            if isinstance(part, cls.LAYERS[:-1]) and part not in done:      # all but Embedding
                 box[key] = cls(part)
         return module
 

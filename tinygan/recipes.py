@@ -66,6 +66,8 @@ def build(config, shape):
     d, generator = players(config, tuple(shape), norm, pack)
     if spectral:
         SpectralNorm.everywhere(d)
+        if getattr(config, "condition", None) == "projection":
+            d.table = SpectralNorm(d.table)
     g, average = generator(), generator()
     for net in (g, average, d):
         net.to(config.device)
