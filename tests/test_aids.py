@@ -89,6 +89,19 @@ def test_a_network_of_normalised_layers_is_never_steeper_than_one():
     assert rise.max() <= 1.001
 
 
+def test_a_projection_of_normalised_layers_is_steeper_than_two_at_no_label():
+    """Head and row have the norm 1 at most, so |D(x, y) − D(x', y)| ≤ 2 ‖x − x'‖, although the rows were multiplied by 300."""
+    d = SpectralNorm.everywhere(models.mlp_discriminator((3,), (8, 8), classes=4, condition="projection"))
+    d.table = SpectralNorm(d.table)
+    x, near, y = some(500, 3), some(500, 3, seed=1), np.arange(500) % 4
+    for p in d.parameters():
+        p.data = p.data * 300
+    for _ in range(100):
+        d(x, y)
+    rise = np.abs(d.eval()(x, y).data - d(near, y).data)[:, 0] / np.linalg.norm(x - near, axis=1)
+    assert rise.max() <= 2.002
+
+
 def test_in_evaluation_mode_nothing_moves_and_the_state_is_saved():
     net = SpectralNorm(nn.Linear(3, 2))
     net(some(4, 3))
@@ -101,7 +114,7 @@ def test_in_evaluation_mode_nothing_moves_and_the_state_is_saved():
 
 
 def test_what_has_no_weight_matrix_is_refused_and_nothing_is_wrapped_twice():
-    with pytest.raises(TypeError, match="SpectralNorm: expected a Linear, Conv2d or ConvTranspose2d, got LayerNorm"):
+    with pytest.raises(TypeError, match="SpectralNorm: expected a Linear, Conv2d, ConvTranspose2d or Embedding, got LayerNorm"):
         SpectralNorm(nn.LayerNorm(3))
     net = SpectralNorm.everywhere(SpectralNorm.everywhere(models.conv_discriminator(8, 1, 2, norm=False)))
     assert not any(isinstance(m.layer, SpectralNorm) for m in net.modules() if isinstance(m, SpectralNorm))

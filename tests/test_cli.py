@@ -534,6 +534,7 @@ def test_a_run_that_is_told_labels_trains_resumes_draws_and_is_measured(tinygan,
     with open("run/config.json") as file:
         config = json.load(file)
     assert (config["classes"], config["condition"]) == (3, condition)
+    assert config.get("recipe") == ("r1" if condition == "projection" else None)
     assert tinygan("train", "--resume", "run", "--steps", 3)[0] == 0
     for more in ([], ["--interpolate"]):
         assert tinygan("sample", "run", "--n", 16, "--out", "s.png", *more)[0] == 0
@@ -551,6 +552,8 @@ def test_points_are_measured_beside_a_perfect_sampler_and_noise(tinygan, cheap):
     (["train", "--data", "ring", "--condition", "embedding"], "--condition: ring has no labels"),
     (["train", "--recipe", "r1", "--loss", "hinge"], "--loss: not with --recipe"),
     (["train", "--recipe", "packed", "--condition", "embedding"], "leave out either"),
+    (["train", "--loss", "hinge", "--condition", "projection"], "not with hinge, whose D has BatchNorm"),
+    (["train", "--recipe", "non-saturating", "--condition", "projection"], "not with non-saturating, whose D has BatchNorm"),
     (["train", "--recipe", "packed", "--batch-size", "33"], "cannot be divided into packs"),
     (["evaluate", "nowhere"], "nowhere holds no run")])
 def test_what_cannot_go_together_is_one_line(tinygan, here, args, words):

@@ -11,7 +11,7 @@ from tinygan.aids import SpectralNorm
 from tinygan.conditions import CONDITIONS
 from tinygan.optim import Adam, RMSProp
 from tinygan.randomness import seed
-from tinygan.recipes import DEFAULTS, HIDDEN, RECIPES, build, field
+from tinygan.recipes import DEFAULTS, HIDDEN, RECIPES, build, field, for_projection
 from tinygan.train import GAN, fit, row, wgan_gp
 
 KINDS = [("mlp", (2,)), ("mlp", (8, 8, 1)), ("conv", (8, 8, 3))]
@@ -132,6 +132,26 @@ def test_recipes_with_classes(model, shape, condition):
 def test_combinations_that_cannot_work_are_refused_with_the_reason(options, shape, message):
     with pytest.raises(ValueError, match=message):
         build(config(**options), shape)
+
+
+def test_the_rows_of_a_projection_are_normalised_and_a_label_s_picture_is_not():
+    """A picture per label that is drawn from N(0, 1) would be divided by about 30, and is hardly seen then."""
+    for condition, wrapped in (("projection", True), ("embedding", False)):
+        gan = build(config("conv", "spectral", classes=3, condition=condition), (8, 8, 3))
+        assert (type(gan.d.table) is SpectralNorm) == wrapped
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_run_with_a_projection_has_no_batchnorm_in_d_or_is_refused(name):
+    """Left to itself the non-saturating loss becomes r1; asked for by name, what has BatchNorm is refused."""
+    c = config("conv", name, classes=3, condition="projection")
+    if RECIPES[name].get("norm", True):
+        with pytest.raises(ValueError, match=f"not with {name}, whose D has BatchNorm"):
+            for_projection(c)
+        c = config("conv", classes=3, condition="projection")
+    for_projection(c)
+    assert nn.BatchNorm not in {type(m) for m in build(c, (8, 8, 3)).d.modules()}
+    assert c.recipe == ("r1" if RECIPES[name].get("norm", True) else name)
 
 
 def test_the_defaults_name_every_option_that_a_run_needs():

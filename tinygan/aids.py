@@ -10,7 +10,7 @@ from .autograd import data_of, grad
 from .backend import xp
 from .checks import number, whole
 from .losses import cross_entropy
-from .nn import Conv2d, ConvTranspose2d, Linear, Module
+from .nn import Conv2d, ConvTranspose2d, Embedding, Linear, Module
 from .randomness import rng
 
 
@@ -53,20 +53,21 @@ def call(module, parameters, *inputs):
 
 
 class SpectralNorm(Module):
-    """A Linear, Conv2d or ConvTranspose2d whose weight W is divided by its largest singular value.
+    """A layer whose weight W is divided by its largest singular value: one of `LAYERS`.
 
-    W is read as a matrix, all else by output channels. In training each pass makes one step of the
+    W is read as a matrix, all else by output channels; an Embedding's is that of a Linear on
+    one-hot labels, so that no row is longer than 1. In training each pass makes one step of the
     power method, v ← W u / ‖W u‖, u ← Wᵀ v / ‖Wᵀ v‖. Then σ = vᵀ W u, where u and v count as
     constants and W does not (Miyato et al. 2018, algorithm 1). Check gradients in evaluation mode,
     where u and v stay as they are.
     """
 
-    LAYERS = (Linear, Conv2d, ConvTranspose2d)
+    LAYERS = (Linear, Conv2d, ConvTranspose2d, Embedding)
 
     def __init__(self, layer):
         if not isinstance(layer, self.LAYERS):
-            raise TypeError("SpectralNorm: expected a Linear, Conv2d or ConvTranspose2d, "
-                            f"got {type(layer).__name__}")
+            raise TypeError("SpectralNorm: expected a Linear, Conv2d, ConvTranspose2d or "
+                            f"Embedding, got {type(layer).__name__}")
         self.layer = layer
         # ConvTranspose2d keeps its weight as (kh, kw, out, in), the others as (..., out).
         self.axis = 2 if isinstance(layer, ConvTranspose2d) else layer.weight.ndim - 1
@@ -93,10 +94,13 @@ class SpectralNorm(Module):
 
     @classmethod
     def everywhere(cls, module):
-        """Put every such layer of a network into a SpectralNorm, in place. Returns the network."""
+        """Put every such layer of a network into a SpectralNorm, in place. Returns the network.
+
+        Embeddings stay as they are: the slope in x is only made steeper by rows that x multiplies.
+        """
         done = [m.layer for m in module.modules() if isinstance(m, cls)]
         for box, key, part in list(_places(module)):
-            if isinstance(part, cls.LAYERS) and part not in done:
+            if isinstance(part, cls.LAYERS[:-1]) and part not in done:      # all but Embedding
                 box[key] = cls(part)
         return module
 

@@ -32,9 +32,12 @@ class ConditionalDiscriminator(nn.Module):
     projection   d = head(h) + e(y) · h, h the features (Miyato & Koyama 2018, eq. 3)
     auxiliary    not told: `classify` guesses the label from the features (Odena et al. 2017)
 
-    A projection draws about one digit per class from the networks of `recipes.build` (conv): after
-    2,000 steps a pixel's deviation within a class is 0.02 for seeds 0 to 2, with `embedding` 0.31
-    (seed 0), 0.31 for real digits. D wins, and it is not known why.
+    A projection needs a D without BatchNorm, and R1. BatchNorm gives each feature one mean in the
+    real and in the fake batch, so the head cannot use it and D stays unsure: right in 57 % by
+    concatenation. But e(y) · h is taken class by class, where these means differ, and D is right in
+    91 %: G draws about one picture per digit. h without its class's mean: 76 %, no label: 70 %
+    (`python benchmarks/projection.py`, seed 0, 300 steps). With R1 the spread of a pixel within a
+    digit is 0.27 to 0.28 after 4,000 steps, seeds 0 to 2. Small rows help 8×8 digits.
     """
 
     def __init__(self, net, places, classes, condition):

@@ -61,6 +61,8 @@ def build(config, shape):
     d, generator = players(config, tuple(shape), norm, pack)
     if spectral:
         SpectralNorm.everywhere(d)
+        if getattr(config, "condition", None) == "projection":
+            d.table = SpectralNorm(d.table)
     g, average = generator(), generator()
     for net in (g, average, d):
         net.to(config.device)
@@ -91,6 +93,18 @@ def players(config, shape, norm, pack):
     wide = (w, 2 * w, 4 * w) if places else (w, w)
     return (models.mlp_discriminator((*places, channels * pack), wide[1::-1], **told),
             partial(models.mlp_generator, latent, shape, wide, k))
+
+
+def for_projection(config):
+    """The non-saturating loss gets its R1 where a projection would meet BatchNorm, as conditions.py
+    says why; other recipes of that kind are refused."""
+    name = config.recipe or config.loss
+    if config.model == "conv" and RECIPES[name].get("norm", True):
+        if name != "non-saturating" or config.recipe:
+            raise ValueError(
+                f"--condition projection: not with {name}, whose D has BatchNorm and would be led "
+                "to accept one picture per label; leave the loss out, or take --recipe r1 or r3gan")
+        config.recipe = "r1"
 
 
 def field(gan):

@@ -40,7 +40,7 @@ from . import backend, checkpoint, classifier, coverage, data, files, plot, save
 from .checkpoint import refused
 from .interruption import noted
 from .randomness import Randomness
-from .recipes import build, field
+from .recipes import build, field, for_projection
 from .saved import Config, earlier, generator_of, read_config
 from .train import Diverged, fit, row
 
@@ -93,6 +93,8 @@ class Run:
             if dataset.labels is None:
                 raise ValueError(f"--condition: {config.data} has no labels to go by")
             config.classes = int(dataset.labels.max()) + 1
+        if config.condition == "projection":
+            for_projection(config)
         if config.batch_size > len(dataset):
             raise ValueError(f"--batch-size {config.batch_size} is more than the {len(dataset)} "
                              f"samples of {config.data}")

@@ -52,7 +52,8 @@ class Config:
     recipe: str | None = option(None, tuple(recipes.RECIPES),
                                 "instead of a loss, with all that goes with it")
     condition: str | None = option(None, CONDITIONS, "tell both players the samples' labels, in "
-                                   "this way (default: not at all)")
+                                   "this way (default: not at all); projection adds the penalty "
+                                   "R1 to the default loss of conv")
     pack: int | None = option(None, (1, 64), "samples that D sees per verdict")
     steps: int | None = sized("steps", (1, 10 ** 9), "training steps")
     batch_size: int | None = sized("batch_size", (2, 10 ** 6), "samples in a step")
