@@ -1,4 +1,4 @@
-"""Five objectives on handwritten digits, the same networks, widths and steps, five seeds. A minute of one core per run.
+"""Five objectives on handwritten digits, the same networks, widths and steps. A minute of one core per run.
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/reproduce/digits.py
 
