@@ -111,10 +111,10 @@ def test_every_method_of_the_narrow_ring_plays(method):
 def test_maxout_is_the_largest_of_its_pieces_and_its_slope_that_piece():
     layer = pacgan.Maxout(3, 2, pieces=4)
     x = np.float32([[1.0, -2.0, 0.5], [0.0, 1.0, 3.0]])
-    pieces = (x @ layer.linear.weight.data + layer.linear.bias.data).reshape(2, 2, 4)
-    np.testing.assert_allclose(layer(x).data, pieces.max(axis=2), rtol=1e-6)
+    pieces = (x @ layer.linear.weight.data + layer.linear.bias.data).reshape(2, 4, 2)
+    np.testing.assert_allclose(layer(x).data, pieces.max(axis=1), rtol=1e-6)
     point = Tensor(x)
-    best = pieces.argmax(axis=2) + 4 * np.arange(2)                                     # (N, out): the winner's column
+    best = 2 * pieces.argmax(axis=1) + np.arange(2)                                     # (N, out): the winner's column
     expected = layer.linear.weight.data[:, best].sum(axis=2).T                          # (N, in)
     np.testing.assert_allclose(grad(layer(point).sum(), point), expected, rtol=1e-5)
 
@@ -145,6 +145,6 @@ def test_packs_of_two_are_played_from_the_command_line(tmp_path, monkeypatch, ca
 def test_the_page_shows_the_figures_of_the_files():
     """Every table of the page is what the scripts make of the saved rows."""
     page = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
-    for script in (ring_best, grid_best, veegan):
+    for script in (ring_best, grid_best, veegan, pacgan):
         rows = common.read(common.RESULTS / f"{script.__name__}.csv")
         assert rows and script.compare(rows) in page
