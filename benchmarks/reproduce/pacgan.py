@@ -1,4 +1,4 @@
-"""PacGAN's ring and grid: does a discriminator that sees several samples at once find more modes? Two minutes per run.
+"""PacGAN's ring and grid: does a discriminator that sees several samples at once find more modes? 1 to 2 minutes per run.
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/reproduce/pacgan.py
 
@@ -15,7 +15,7 @@ protocol is that of their repository, github.com/fjxmlzn/PacGAN, synthetic_data_
     evaluation  2,500 samples. A sample is good if it lies within 3σ of a mode; a mode is found if *one* good sample
                 is nearest to it; reverse KL: KL(p_model ‖ p_data) over the modes that samples are nearest to
 
-Published are ten runs of 400 epochs, {full:,} steps. Ours have {steps:,}, so that a run takes about two minutes of one
+Published are ten runs of 400 epochs, {full:,} steps. Ours have {steps:,}, so that a run takes one to two minutes of one
 core: a figure here is that of a run which has hardly begun, and cannot be compared with theirs as such. What can be
 compared is the effect of packing. One deviation: the m·{batch} samples go through G as one batch, so that BatchNorm
 takes its mean over all of them; theirs go through in m batches of {batch}.
