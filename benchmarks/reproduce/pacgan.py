@@ -84,6 +84,11 @@ def one(mixture, method, seed, steps, picture=None):
     if picture:
         plot.save_image(picture, plot.density(samples, mixture.sample(2000, rng),
                                               title=f"{method}, {name}, {steps:,} steps"))
+    return figures(samples, mixture)
+
+
+def figures(samples, mixture):
+    """What is counted."""
     hit, c = mode_coverage(samples, mixture, least=0.0), mode_coverage(samples, mixture)
     return {"found": hit.modes, "modes": c.modes, "hq": c.high_quality, "reverse_kl": c.reverse_kl,
             "width": c.std_ratio}
@@ -98,6 +103,14 @@ def error(values, digits):
 def published(text):
     """(mean, standard error) of a published cell."""
     return tuple(map(float, text.split(" ± ")))
+
+
+def references(name):
+    """Rows of what needs no training: as many samples of the mixture itself, and points all over its square."""
+    mixture, rng = DATA[name](), tinygan.Randomness(0).rng("reference")
+    reach = 1.25 * np.abs(mixture.centers).max()
+    return [{"mixture": name, "method": method, **figures(samples, mixture)} for method, samples in (
+        ("perfect sampler", mixture.sample(SAMPLES, rng)), ("uniform noise", rng.uniform(-reach, reach, (SAMPLES, 2))))]
 
 
 def of(rows, name, method):
@@ -120,6 +133,9 @@ def compare(rows):
                 steps = next(row["steps"] for row in rows)
                 lines.append([name, method, steps, len(values[0]), *pairs,
                               ", ".join(f"{x:+.1f}" for x in apart).replace("nan", "–"), *cells[3:]])
+        for row in references(name):
+            cells = [error(v, digits) for v, (_, digits, _) in zip(of([row], name, row["method"]), COLUMNS, strict=True)]
+            lines.append([name, row["method"], "", "", cells[0], "", cells[1], "", cells[2], "", "", *cells[3:]])
     return table(["data", "method", "steps", "runs", "modes found by one sample", "published",
                   f"on a mode, % (ceiling {100 * ceiling():.1f})", "published", "reverse KL", "published",
                   "differences in standard errors", "modes with 1 %", "width"], lines)

@@ -20,7 +20,7 @@ and not the last digit.
     gan         the non-saturating loss
     packed      the same, D sees two samples at once (Lin et al. 2018)
     unrolled    minimax: G plays for −L_D, with both its terms, of the D that {unrolled} further moves of D's own Adam
-                would make (Metz et al. 2017: f(θ_G, θ_D^K), eq. 7)
+                would make (Metz et al. 2017: f(θ_G, θ_D^K), eq. 7); both rates fall to 0 in the second half
     sharp       the relativistic loss with R1 + R2 (Huang et al. 2024), betas (0, 0.99), γ falling from {first:g} to
                 {last:g} in the first half, both rates falling to 0 in the second, and G's average is judged
 
@@ -97,7 +97,7 @@ def make(method, seed, steps=STEPS):
     pack = 2 if method == "packed" else 1
     g, d = net(LATENT, 128, 128, 2), net(2 * pack, 128, 128, 1)
     options = {"gan": dict(), "packed": dict(view=views.Pack(2)),
-               "unrolled": dict(loss=WHOLE, judge=aids.unrolled(UNROLLED)),
+               "unrolled": dict(loss=WHOLE, judge=aids.unrolled(UNROLLED), schedule=resting(steps)),
                "sharp": dict(loss="relativistic", terms_d=falling(FIRST, LAST, steps), schedule=resting(steps),
                              average=net(LATENT, 128, 128, 2), decay=0.99)}[method]
     return GAN(g, d, LATENT, lr=1e-3, betas=(0.0, 0.99) if method == "sharp" else (0.5, 0.999), **options)
