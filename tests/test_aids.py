@@ -317,6 +317,72 @@ def test_unrolling_turns_the_spiral_inwards():
     assert radius[1] == pytest.approx(np.linalg.norm(np.linalg.matrix_power(matrix, 100)[:, 0]), rel=1e-3) and radius[1] < 0.1
 
 
+def logistic_game(k, learns=slice(None)):
+    """A game that has played three steps, its discriminator with hidden units, and a batch."""
+    seed(0)
+    minimax = LOSSES["minimax"]
+    loss = minimax._replace(generator=lambda f, r: -minimax.discriminator(r, f), paired=True)
+    d = nn.Sequential(nn.Linear(2, 5), nn.Tanh(), nn.Linear(5, 1))
+    gan = GAN(nn.Linear(3, 2), d, 3, loss=loss, judge=unrolled(k), extra_d={"more": nn.Linear(1, 1)},
+              terms_d=(lambda gan, r: sum((p ** 2).sum() for p in gan.extras["more"].parameters()),))
+    for p in gan.parameters():
+        p.data = p.data.astype(np.float64)
+    gan.opt_d, gan.opt_g = Adam(gan.opt_d.params[learns], 0.03, (0.5, 0.999)), Adam(gan.opt_g.params, 0.01)
+    real = some(6, 2).astype(np.float64)
+    for _ in range(3):
+        gan.step(real)
+    return gan, real, some(6, 3, seed=1).astype(np.float64)
+
+
+@pytest.mark.parametrize("k, learns", [(0, slice(None)), (1, slice(None)), (4, slice(None)), (2, slice(2, None))])
+def test_unrolling_ds_own_adam_ends_where_that_adam_would(k, learns):
+    """G meets the D of k steps of the optimiser itself on the same batch, also if that has but some weights; D stays."""
+    gan, real, z = logistic_game(k, learns)
+    fake, before = gan.g(z), [p.data.copy() for p in gan.d.parameters()]
+    told = gan.judge(gan, Round(z, (), real, fake))(real).data
+    for p, old in zip(gan.d.parameters(), before, strict=True):
+        np.testing.assert_array_equal(p.data, old)
+    for _ in range(k):
+        loss = gan.loss.discriminator(gan.d(real), gan.d(fake.data)) + gan.terms_d[0](gan, None)
+        gan.opt_d.step(grad(loss, gan.opt_d.params))
+    np.testing.assert_allclose(told, gan.d(real).data, rtol=1e-6)
+    assert k == 0 or not np.allclose(told, call(gan.d, dict(zip(gan.d.named_parameters(), map(Tensor, before), strict=True)),
+                                                real).data, rtol=1e-2), "D has moved visibly"
+
+
+def test_gs_gradient_flows_through_every_unrolled_move_of_adam():
+    """Central differences of −L_D(θ₃) in G's weights, both of its terms."""
+    gan, real, z = logistic_game(3)
+    w = gan.g.weight
+
+    def loss():
+        return gan._loss_g(Round(z, (), real, gan.g(z)))
+    slope, eps = grad(loss(), w).data, 1e-5
+    for place in np.ndindex(w.shape):
+        ends = []
+        for sign in (1, -1):
+            w.data[place] += sign * eps
+            w.touch()
+            ends.append(loss().item())
+            w.data[place] -= sign * eps
+            w.touch()
+        assert slope[place] == pytest.approx((ends[0] - ends[1]) / (2 * eps), rel=1e-5, abs=1e-9)
+
+
+def test_weights_without_a_slope_are_unrolled_as_well():
+    """A dead ReLU has m = v = 0 under Adam: the root's slope must not be infinite there."""
+    gan = GAN(nn.Linear(3, 2), nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1)), 3, judge=unrolled(2))
+    gan.d.parameters()[1].data[...] = -100.0
+    gan.step(some(4, 2))
+    assert all(np.isfinite(p.data).all() for p in gan.parameters())
+
+
+def test_adam_is_what_can_be_unrolled_without_a_rate():
+    gan = dirac(1.0, 0.5, judge=unrolled(1), optimizer=lambda p: SGD(p, 0.1))
+    with pytest.raises(TypeError, match="unrolled: D's optimiser is no Adam but SGD; give a lr"):
+        gan.step(np.zeros((2, 1)))
+
+
 @pytest.mark.parametrize("options", [(-1, 0.1), (1.5, 0.1), (2, 0), (2, math.nan)])
 def test_unrolling_that_cannot_be_is_refused(options):
     with pytest.raises(ValueError, match="unrolled: (steps must be an integer >= 0|lr: expected a number > 0)"):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from tinygan import Tensor, grad, losses
+from tinygan import Tensor, grad, losses, plot
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks" / "reproduce"
 before = list(sys.path)
@@ -112,10 +113,10 @@ def test_every_method_of_the_narrow_ring_plays(method):
 def test_maxout_is_the_largest_of_its_pieces_and_its_slope_that_piece():
     layer = pacgan.Maxout(3, 2, pieces=4)
     x = np.float32([[1.0, -2.0, 0.5], [0.0, 1.0, 3.0]])
-    pieces = (x @ layer.linear.weight.data + layer.linear.bias.data).reshape(2, 2, 4)
-    np.testing.assert_allclose(layer(x).data, pieces.max(axis=2), rtol=1e-6)
+    pieces = (x @ layer.linear.weight.data + layer.linear.bias.data).reshape(2, 4, 2)
+    np.testing.assert_allclose(layer(x).data, pieces.max(axis=1), rtol=1e-6)
     point = Tensor(x)
-    best = pieces.argmax(axis=2) + 4 * np.arange(2)                                     # (N, out): the winner's column
+    best = 2 * pieces.argmax(axis=1) + np.arange(2)                                     # (N, out): the winner's column
     expected = layer.linear.weight.data[:, best].sum(axis=2).T                          # (N, in)
     np.testing.assert_allclose(grad(layer(point).sum(), point), expected, rtol=1e-5)
 
@@ -140,12 +141,31 @@ def test_packs_of_two_are_played_from_the_command_line(tmp_path, monkeypatch, ca
     assert row["found"] <= 8 and row["reverse_kl"] <= np.log(8) + 1e-6
 
 
+def test_what_packing_changes_is_given_with_the_error_of_the_difference():
+    rows = [dict(mixture="ring", method=method, steps=2, found=found, hq=0.5, reverse_kl=0.1, modes=1, width=1.0)
+            for method, values in (("gan", (2, 4)), ("pacgan2", (7, 7))) for found in values]
+    cells = pacgan.effects(rows).splitlines()[2].split(" | ")               # 3 ± 1 and 7 ± 0; 7.9 ± .1 and 6.3 ± .5
+    assert cells[2:6] == ["+4.0 ± 1.0", "+1.6 ± 0.5", "+0.0 ± 0.0", "-2.6 ± 2.0"]
+    assert "| -9.0, -22.8, +1.0 |" in pacgan.compare(rows), "(7 − 7.9) / .1, (50 − 95.6) / 2, (.1 − .07) / .03"
+
+
+def test_six_pictures_become_one_when_all_are_there(tmp_path):
+    for i, (name, method) in enumerate((x, m) for x in pacgan.DATA for m in pacgan.METHODS):
+        assert not (tmp_path / "pacgan.png").exists()
+        plot.save_image(tmp_path / f"pacgan_{name}_{method}.png", np.full((4, 4, 3), 40 * i, np.uint8))
+        pacgan.together(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["pacgan.png"]
+    picture = np.asarray(Image.open(tmp_path / "pacgan.png"))
+    np.testing.assert_array_equal(picture[::2, ::2, 0], [[0, 40, 80], [120, 160, 200]])
+
+
 # ------------------------------------------------------------------------------------------ the page
 
 
 def test_the_page_shows_the_figures_of_the_files():
     """Every table of the page is what the scripts make of the saved rows."""
     page = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
-    for script in (ring_best, grid_best, veegan):
+    for script in (ring_best, grid_best, veegan, pacgan):
         rows = common.read(common.RESULTS / f"{script.__name__}.csv")
         assert rows and script.compare(rows) in page
+    assert pacgan.effects(rows) in page

@@ -11,6 +11,7 @@ from .backend import xp
 from .checks import number, whole
 from .losses import cross_entropy
 from .nn import Conv2d, ConvTranspose2d, Embedding, Linear, Module
+from .optim import Adam
 from .randomness import rng
 
 
@@ -175,20 +176,45 @@ def clip_weights(limit=0.01):
     return clip
 
 
-def unrolled(steps, lr):
-    """For `judge`: G plays against the D that `steps` more steps of gradient descent would make.
+def unrolled(steps, lr=None):
+    """For `judge`: G plays against the D that `steps` more moves would make. D itself stays.
 
-    θₖ₊₁ = θₖ − lr ∂L_D/∂θₖ, and G's gradient flows through every θₖ (Metz et al. 2017, eq. 7). D
-    itself does not move.
+    θₖ₊₁ = θₖ − lr ∂L_D/∂θₖ, or without `lr` as D's own Adam goes on from where it is. G's gradient
+    flows through every θₖ (Metz et al. 2017, eq. 7). There G plays for −L_D(θₖ) with both its
+    terms, since D(real) depends on G now: a `paired` Loss, as in benchmarks/reproduce/veegan.py.
     """
     steps = whole("unrolled: steps", steps, 0)
-    lr = number("unrolled: lr", lr, 0, np.inf, above=True)
+    lr = lr if lr is None else number("unrolled: lr", lr, 0, np.inf, above=True)
 
     def judge(gan, r):
-        theta, seen = gan.d.named_parameters(), (gan.see(r.real), gan.see(r.fake))
+        learns, seen = {*map(id, gan.opt_d.params)}, (gan.see(r.real), gan.see(r.fake))
+        theta = {k: p for k, p in gan.d.named_parameters().items() if id(p) in learns}
+        move = (lambda slopes: [lr * g for g in slopes]) if lr else _adam(gan.opt_d, theta.values())
         for _ in range(steps):
             loss = gan.loss.discriminator(*(call(gan.d, theta, x, *r.given) for x in seen))
             slopes = grad(loss, list(theta.values()), create_graph=True)
-            theta = {k: p - lr * g for (k, p), g in zip(theta.items(), slopes, strict=True)}
+            theta = {k: p - d for (k, p), d in zip(theta.items(), move(slopes), strict=True)}
         return lambda x: call(gan.d, theta, x, *r.given)
     return judge
+
+
+def _adam(opt, params):
+    """A function slopes → η m̂ / √(v̂ + ε²) of each, on the tape: an Adam's next moves, one per call.
+
+    m and v start as the optimiser's, which stay. ε is under the root, whose slope at 0 is infinite.
+    """
+    if not isinstance(opt, Adam):
+        raise TypeError(f"unrolled: D's optimiser is no Adam but {type(opt).__name__}; give a lr")
+    place = {id(p): i for i, p in enumerate(opt.params)}
+    m, v = ([slot[place[id(p)]] for p in params] for slot in opt.memory)
+    (b1, b2), t = opt.betas, opt.steps
+
+    def move(slopes):
+        nonlocal m, v, t
+        t += 1
+        m, v = ([b1 * a + g for a, g in zip(m, slopes, strict=True)],
+                [b2 * a + g * g for a, g in zip(v, slopes, strict=True)])
+        n1, n2 = ((1 - b ** t) / (1 - b) for b in opt.betas)
+        return [opt.lr / n1 * a / ops.sqrt(b / n2 + opt.eps ** 2)
+                for a, b in zip(m, v, strict=True)]
+    return move

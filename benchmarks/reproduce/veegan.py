@@ -19,8 +19,8 @@ and not the last digit.
 
     gan         the non-saturating loss
     packed      the same, D sees two samples at once (Lin et al. 2018)
-    unrolled    the same, G plays against the D of {unrolled} further steps of gradient descent with rate {rate:g}
-                (Metz et al. 2017)
+    unrolled    minimax: G plays for −L_D, with both its terms, of the D that {unrolled} further moves of D's own Adam
+                would make (Metz et al. 2017: f(θ_G, θ_D^K), eq. 7); both rates fall to 0 in the second half
     sharp       the relativistic loss with R1 + R2 (Huang et al. 2024), betas (0, 0.99), γ falling from {first:g} to
                 {last:g} in the first half, both rates falling to 0 in the second, and G's average is judged
 
@@ -46,15 +46,18 @@ from ring_best import falling, resting  # noqa: E402
 
 import tinygan  # noqa: E402
 from tinygan import aids, data, nn, plot, views  # noqa: E402
+from tinygan.losses import LOSSES  # noqa: E402
 from tinygan.metrics import ceiling, mode_coverage  # noqa: E402
 from tinygan.train import GAN  # noqa: E402
 
 LATENT, BATCH, SAMPLES, STEPS = 254, 500, 2500, 2500
-UNROLLED, RATE = 5, 0.05
+UNROLLED = 5
 FIRST, LAST = 0.1, 1e-3
-__doc__ = __doc__.format(latent=LATENT, batch=BATCH, steps=STEPS, unrolled=UNROLLED, rate=RATE, first=FIRST, last=LAST)
+__doc__ = __doc__.format(latent=LATENT, batch=BATCH, steps=STEPS, unrolled=UNROLLED, first=FIRST, last=LAST)
 METHODS = ("gan", "packed", "unrolled", "sharp")
 RINGS = ("eight", "seven")
+MINIMAX = LOSSES["minimax"]
+WHOLE = MINIMAX._replace(generator=lambda f, r: -MINIMAX.discriminator(r, f), paired=True)     # D(real) depends on G now
 PUBLISHED = {"gan": ("1", "99.3"), "unrolled": ("7.6", "35.6")}
 
 
@@ -93,7 +96,8 @@ def make(method, seed, steps=STEPS):
     tinygan.seed(seed)
     pack = 2 if method == "packed" else 1
     g, d = net(LATENT, 128, 128, 2), net(2 * pack, 128, 128, 1)
-    options = {"gan": dict(), "packed": dict(view=views.Pack(2)), "unrolled": dict(judge=aids.unrolled(UNROLLED, RATE)),
+    options = {"gan": dict(), "packed": dict(view=views.Pack(2)),
+               "unrolled": dict(loss=WHOLE, judge=aids.unrolled(UNROLLED), schedule=resting(steps)),
                "sharp": dict(loss="relativistic", terms_d=falling(FIRST, LAST, steps), schedule=resting(steps),
                              average=net(LATENT, 128, 128, 2), decay=0.99)}[method]
     return GAN(g, d, LATENT, lr=1e-3, betas=(0.0, 0.99) if method == "sharp" else (0.5, 0.999), **options)
