@@ -97,6 +97,16 @@ def test_several_schedules_multiply():
         assert (gan.opt_d.lr, gan.opt_g.lr) == (expected, 2 * expected)
 
 
+def test_a_schedule_may_have_a_factor_per_player():
+    g, d = models.mlp_generator(3, hidden=(8,)), models.mlp_discriminator(hidden=(8,))
+    gan = GAN(g, d, 3, lr=1.0, schedule=lambda step: (0.5, 0.25))
+    gan.step(some(4, 2))
+    assert (gan.opt_d.lr, gan.opt_g.lr) == (0.5, 0.25)
+    gan = GAN(g, d, 3, schedule=lambda step: (1, 2, 3))
+    with pytest.raises(ValueError, match="schedule: expected one, or a pair"):
+        gan.step(some(4, 2))
+
+
 # ---- the Dirac game: data at 0, G draws θ, D(x) = ψ x (Mescheder et al. 2018) -------------------------------
 
 

@@ -76,8 +76,9 @@ def test_the_two_defaults_are_those_written_out_to_the_last_bit(loss, model, sha
         d = models.mlp_discriminator(shape, hidden[1::-1])
         g, average = (models.mlp_generator(3, shape, hidden) for _ in range(2))
     more = dict(penalty=wgan_gp(strength), d_steps=2, betas=(0.0, 0.9)) if critic else dict(betas=(0.5, 0.999))
-    lr = (1e-3, 3e-3) if model == "conv" and not critic else 1e-3
-    expected = GAN(g, d, 3, loss=loss, lr=lr, average=average, decay=0.998, **more)
+    fast = model == "conv" and not critic
+    expected = GAN(g, d, 3, loss=loss, lr=(1e-3, 3e-3) if fast else 1e-3, average=average, decay=0.998,
+                   schedule=recipes.warm_up if fast else None, **more)
     seed(2)
     found = build(config(model, loss=loss), shape)
     assert type(found.opt_d) is Adam
@@ -152,6 +153,17 @@ def test_a_run_with_a_projection_has_no_batchnorm_in_d_or_is_refused(name):
     for_projection(c)
     assert nn.BatchNorm not in {type(m) for m in build(c, (8, 8, 3)).d.modules()}
     assert c.recipe == ("r1" if RECIPES[name].get("norm", True) else name)
+
+
+def test_gs_rate_rises_to_three_times_ds_where_both_have_batchnorm():
+    """From the first step on, three times as much let a seed of 20 collapse."""
+    gan = build(config("conv"), (8, 8, 3))
+    first = gan.opt_d.lr
+    for step, factor in ((0, 1), (recipes.WARM // 2, 2), (recipes.WARM, 3), (10 * recipes.WARM, 3)):
+        gan.steps = step
+        gan._set_rates()
+        assert (gan.opt_d.lr, gan.opt_g.lr) == pytest.approx((first, factor * first))
+    assert not build(config("conv", "wgan-gp"), (8, 8, 3)).schedule and not build(config("mlp"), (2,)).schedule
 
 
 def test_the_defaults_name_every_option_that_a_run_needs():

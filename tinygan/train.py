@@ -25,7 +25,7 @@ from .average import EMA
 from .backend import device_of, to_device, to_host
 from .checks import number, whole
 from .losses import LOSSES, r1, wgan_gp
-from .options import can_play, functions, learnable, optimizers
+from .options import can_play, functions, learnable, optimizers, per_player
 from .randomness import current, rng
 from .shortcuts import Definition
 from .watch import EVERY, Diverged, Watch, row
@@ -54,7 +54,8 @@ class GAN:
     penalty       a function (D, real, fake) → scalar added to L_D, such as `wgan_gp()`, or several
     lr, betas     Adam's: one rate or a pair (D's, G's), by default 2e-4; betas (0.5, 0.999)
     optimizer     instead: a function parameters → Optimizer, an Optimizer, or a pair of them
-    schedule      a function step → factor on the learning rates, or several; steps count from 0
+    schedule      a function step → factor on the learning rates, or a pair (D's, G's); or several
+                  such functions. Steps count from 0
     d_steps       G moves on every d_steps-th step only, so that D can become a good judge
     simultaneous  both move from the same position; else G meets the D that has just moved
     average       a second generator that follows the first as its average (`EMA`), with `decay`
@@ -165,8 +166,9 @@ class GAN:
     def _set_rates(self):
         who, rates = f"GAN: schedule at step {self.steps}", self.rates
         for schedule in self.schedule:
-            factor = number(who, schedule(self.steps), 0, np.inf, above=True)
-            self.opt_d.lr, self.opt_g.lr = rates = [rate * factor for rate in rates]
+            factors = [number(who, factor, 0, np.inf, above=True)
+                       for factor in per_player("schedule", schedule(self.steps))]
+            rates = self.opt_d.lr, self.opt_g.lr = [r * f for r, f in zip(rates, factors)]
 
     def latents(self, n, name="latent", random=None):
         """n latents on the networks' device: N(0, 1), or what the function `latent` returns.
