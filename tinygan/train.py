@@ -168,7 +168,8 @@ class GAN:
         for schedule in self.schedule:
             factors = [number(who, factor, 0, np.inf, above=True)
                        for factor in per_player("schedule", schedule(self.steps))]
-            rates = self.opt_d.lr, self.opt_g.lr = [r * f for r, f in zip(rates, factors)]
+            rates = [rate * factor for rate, factor in zip(rates, factors, strict=True)]
+            self.opt_d.lr, self.opt_g.lr = rates
 
     def latents(self, n, name="latent", random=None):
         """n latents on the networks' device: N(0, 1), or what the function `latent` returns.
