@@ -199,7 +199,7 @@ def unrolled(steps, lr=None):
 
 
 def _adam(opt, params):
-    """A function slopes → η m̂ / √(v̂ + ε²) of each, on the tape: an Adam's next moves, one per call.
+    """A function slopes → η m̂ / √(v̂ + ε²) of each, on the tape: Adam's next moves, one per call.
 
     m and v start as the optimiser's, which stay. ε is under the root, whose slope at 0 is infinite.
     """

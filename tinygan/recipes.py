@@ -71,8 +71,7 @@ def build(config, shape):
         make, *strengths = options[key]
         options[key] = make(strengths[len(shape) == 1])
     if getattr(config, "condition", None) == "auxiliary":
-        fake = auxiliary("fake")
-        options |= dict(terms_d=(auxiliary("real"), fake), terms_g=fake)
+        options |= dict(terms_d=(auxiliary("real"), auxiliary("fake")), terms_g=auxiliary("fake"))
     if "optimizer" in options:
         options["optimizer"] = partial(options["optimizer"], lr=config.lr)
     else:
@@ -110,7 +109,8 @@ def for_projection(config):
     """The non-saturating loss gets its R1 where a projection would meet BatchNorm, as conditions.py
     says why; other recipes of that kind are refused."""
     name = config.recipe or config.loss
-    if config.model == "conv" and RECIPES[name].get("norm", True):
+    told = getattr(config, "condition", None) == "projection"
+    if told and config.model == "conv" and RECIPES[name].get("norm", True):
         if name != "non-saturating" or config.recipe:
             raise ValueError(
                 f"--condition projection: not with {name}, whose D has BatchNorm and would be led "

@@ -93,8 +93,7 @@ class Run:
             if dataset.labels is None:
                 raise ValueError(f"--condition: {config.data} has no labels to go by")
             config.classes = int(dataset.labels.max()) + 1
-        if config.condition == "projection":
-            for_projection(config)
+        for_projection(config)
         if config.batch_size > len(dataset):
             raise ValueError(f"--batch-size {config.batch_size} is more than the {len(dataset)} "
                              f"samples of {config.data}")
