@@ -101,7 +101,8 @@ class SpectralNorm(Module):
         """
         done = [m.layer for m in module.modules() if isinstance(m, cls)]
         for box, key, part in list(_places(module)):
-            if isinstance(part, cls.LAYERS[:-1]) and part not in done:      # all but Embedding
+            wanted = isinstance(part, cls.LAYERS) and not isinstance(part, Embedding)
+            if wanted and part not in done:
                 box[key] = cls(part)
         return module
 
@@ -207,14 +208,14 @@ def _adam(opt, params):
         raise TypeError(f"unrolled: D's optimiser is no Adam but {type(opt).__name__}; give a lr")
     place = {id(p): i for i, p in enumerate(opt.params)}
     m, v = ([slot[place[id(p)]] for p in params] for slot in opt.memory)
-    (b1, b2), t = opt.betas, opt.steps
+    (b1, b2), ahead = opt.betas, 0
 
     def move(slopes):
-        nonlocal m, v, t
-        t += 1
+        nonlocal m, v, ahead
+        ahead += 1
         m, v = ([b1 * a + g for a, g in zip(m, slopes, strict=True)],
                 [b2 * a + g * g for a, g in zip(v, slopes, strict=True)])
-        n1, n2 = ((1 - b ** t) / (1 - b) for b in opt.betas)
+        n1, n2 = opt.counts(ahead)
         return [opt.lr / n1 * a / ops.sqrt(b / n2 + opt.eps ** 2)
                 for a, b in zip(m, v, strict=True)]
     return move

@@ -142,9 +142,9 @@ class Adam(Optimizer):
         self.eps = number("eps", eps, 0, math.inf)
         super().__init__(params, lr)
 
-    def counts(self):
-        """1 + β + … + βᵗ⁻¹ = (1 − βᵗ) / (1 − β) for both β, at the next step t."""
-        return [(1 - b ** (self.steps + 1)) / (1 - b) for b in self.betas]
+    def counts(self, ahead=1):
+        """1 + β + … + βᵗ⁻¹ = (1 − βᵗ) / (1 − β) for both β, at the next step t or one further."""
+        return [(1 - b ** (self.steps + ahead)) / (1 - b) for b in self.betas]
 
     def update(self, theta, g, m, v):
         (b1, b2), (n1, n2) = self.betas, self.counts()

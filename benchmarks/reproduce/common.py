@@ -55,6 +55,25 @@ def parser(doc, name, methods, seeds):
     return options
 
 
+def command(script, doc, methods, seeds, steps, one, compare, pictures):
+    """The command line of a script whose runs differ in method, seed and number of steps.
+
+    one(method, seed, steps, picture) makes a row; compare(rows) is the table of the rows of so many steps; the first seed's
+    picture is called `pictures`_method.png.
+    """
+    name = Path(script).stem
+    options = parser(doc, name, methods, seeds)
+    options.add_argument("--steps", type=int, default=steps, help=f"default: {steps}")
+    args = options.parse_args()
+    if args.job:
+        picture = args.out / f"{pictures}_{args.job['method']}.png" if args.job["seed"] == 0 else None
+        return print(json.dumps(one(**args.job, picture=picture)))
+    jobs = [dict(method=m, seed=s, steps=args.steps) for m in args.methods for s in range(args.seeds)]
+    run(script, jobs, args.out / f"{name}.csv", args.again)
+    rows = read(args.out / f"{name}.csv")                   # of earlier commands too
+    print(compare([row for row in rows if row["steps"] == args.steps]))
+
+
 def find(rows, **settings):
     """The first row with these settings, or None."""
     return next((row for row in rows if all(row.get(k) == v for k, v in settings.items())), None)

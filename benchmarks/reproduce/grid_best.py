@@ -28,7 +28,6 @@ second half, the average of G's weights with decay 0.99, a batch of its own for 
 on the seed 100, which is not in the table.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -38,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import grid  # noqa: E402
 import ring  # noqa: E402
-from common import parser, pm, read, run, table  # noqa: E402
+from common import command, pm, table  # noqa: E402
 from ring_best import falling, resting  # noqa: E402
 
 import tinygan  # noqa: E402
@@ -101,16 +100,7 @@ def compare(rows):
 
 def main():
     """Command line."""
-    options = parser(__doc__, "grid_best", METHODS, seeds=3)
-    options.add_argument("--steps", type=int, default=STEPS, help=f"default: {STEPS}")
-    args = options.parse_args()
-    if args.job:
-        picture = args.out / f"grid_best_{args.job['method']}.png" if args.job["seed"] == 0 else None
-        return print(json.dumps(one(**args.job, picture=picture)))
-    jobs = [dict(method=m, seed=s, steps=args.steps) for m in args.methods for s in range(args.seeds)]
-    run(__file__, jobs, args.out / "grid_best.csv", args.again)
-    rows = read(args.out / "grid_best.csv")                 # of earlier commands too
-    print(compare([row for row in rows if row["steps"] == args.steps]))
+    command(__file__, __doc__, METHODS, 3, STEPS, one, compare, "grid_best")
 
 
 if __name__ == "__main__":

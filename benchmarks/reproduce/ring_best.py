@@ -22,14 +22,13 @@ sampler has 98.9 % and a TV of 0.011, and with 10,000 samples about 0.02.
 The settings were chosen on the seeds 100 and 101, which are not in the table. (4 latents, and not 2, on seed 100 alone.)
 """
 
-import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import ring  # noqa: E402
-from common import parser, pm, read, run, table  # noqa: E402
+from common import command, pm, table  # noqa: E402
 
 import tinygan  # noqa: E402
 from tinygan import data, losses, models, plot  # noqa: E402
@@ -99,15 +98,7 @@ def compare(rows):
 
 def main():
     """Command line."""
-    options = parser(__doc__, "ring_best", LATENTS, seeds=10)
-    options.add_argument("--steps", type=int, default=STEPS, help=f"default: {STEPS}")
-    args = options.parse_args()
-    if args.job:
-        picture = args.out / f"ring_{args.job['method']}.png" if args.job["seed"] == 0 else None
-        return print(json.dumps(one(**args.job, picture=picture)))
-    jobs = [dict(method=m, seed=s, steps=args.steps) for m in args.methods for s in range(args.seeds)]
-    run(__file__, jobs, args.out / "ring_best.csv", args.again)
-    print(compare([row for row in read(args.out / "ring_best.csv") if row["steps"] == args.steps]))
+    command(__file__, __doc__, LATENTS, 10, STEPS, one, compare, "ring")
 
 
 if __name__ == "__main__":
