@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import signal
 import threading
 
@@ -11,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinygan import checkpoint, data, nn, plot, recipes, run, train
+from tinygan import checkpoint, cli, data, nn, plot, recipes, run, train
 from tinygan.checkpoint import CheckpointError
 from tinygan.losses import LOSSES
 from tinygan.randomness import rng, seed
-from tinygan.run import Config, Run, generator_of
+from tinygan.run import Config, Run, generator_of, resume_command
 
 FILES = {"config.json", "log.csv", "losses.png", "samples.png", "training.gif", "weights.npz"}
 
@@ -667,3 +668,9 @@ def test_weights_that_no_run_saved_cannot_be_resumed(done, info):
     checkpoint.save(done.path("weights.npz"), done.gan.state_dict(), info)
     with pytest.raises(CheckpointError, match=r"weights\.npz: not saved by a run"):
         Run.resume(done.folder)
+
+
+@pytest.mark.parametrize("folder", ["runs/ring", "a run's", "-dash"])
+def test_what_is_printed_to_go_on_with_a_run_is_understood(folder):
+    words = shlex.split(resume_command(folder))
+    assert words[0] == "tinygan" and cli.parser().parse_args(words[1:]).resume == folder

@@ -60,6 +60,11 @@ def png(image):
     return file.getvalue()
 
 
+def resume_command(folder):
+    """What to type to go on with a run."""
+    return "tinygan train --resume" + ("=" if folder.startswith("-") else " ") + shlex.quote(folder)
+
+
 class Run:
     """A run folder being written. `start` makes a new one, `resume` goes on with one; then
     `train`."""
@@ -222,7 +227,7 @@ class Run:
     def _farewell(self, before):
         """Say how the run ended. Returns the exit status."""
         step, folder, status = self.gan.steps, self.folder, 0
-        go_on = f"tinygan train --resume {shlex.quote(folder)}"
+        go_on = resume_command(folder)
         if step == before == self.config.steps:
             text = (f"nothing left to do: {folder} has done its {step} steps; "
                     f"for more: {go_on} --steps N")
@@ -287,8 +292,8 @@ class Run:
                 for write in (self._write_config, self._write_state, self._write_pictures):
                     write()
             raise OSError(f"{lost} was deleted or moved while training; step {self.gan.steps} was "
-                          f"saved in {self.folder}; go on with: tinygan train --resume "
-                          f"{shlex.quote(self.folder)}") from None
+                          f"saved in {self.folder}; go on with: {resume_command(self.folder)}"
+                          ) from None
 
     def _write(self, name, contents):
         files.write_atomically(self.path(name), lambda file: file.write(contents))
