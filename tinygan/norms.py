@@ -63,13 +63,13 @@ class BatchNorm(Norm):
                           statistics=statistics)
         mean, var = (s.reshape(-1) for s in statistics)
         self.running_mean = self._moved(self.running_mean, mean)
-        unbiased = var * (n / (n - 1))                          # as PyTorch keeps it
-        self.running_var = self._moved(self.running_var, unbiased)
+        self.running_var = self._moved(self.running_var, var, n / (n - 1))  # as PyTorch keeps it
         return y
 
-    def _moved(self, average, value):
-        """The running average after one more value, a new array of the same type."""
-        return (average + self.momentum * (value - average)).astype(average.dtype, copy=False)
+    def _moved(self, average, value, factor=1):
+        """The running average after one more factor · value, a new array of the same type."""
+        kept, new = 1 - self.momentum, self.momentum * factor
+        return (kept * average + new * value).astype(average.dtype, copy=False)
 
 
 class LayerNorm(Norm):
