@@ -15,10 +15,10 @@ from .backend import to_host, xp
 from .randomness import Randomness
 
 EVERY = 100         # steps between two looks; a look costs less than a step
-PATIENCE = 5        # looks in a row that must agree that D is sure
+PATIENCE = 5        # looks in a row that must agree, except on absurd sizes
 ABSURD = 1e6        # float32 has seven digits: at 1e6 a weight no longer feels a step below 0.06
 SAME = 0.2          # of the data's spread; one mode of a ring has 0.07, two neighbours have 0.38
-START = 10          # looks in a row that must find G so narrow, because every G starts narrow
+START = 20          # looks in a row for a G that was never wider, because every G starts narrow
 STILL = 1e-3        # mean slope of L_D by a logit; where D does not know it is 0.5
 
 
@@ -65,7 +65,7 @@ class Watch:
         self.given = [to_host(c[:n]) for c in data[1:]]
         self.spread = spread(to_host(data[0][:1000]))
         self.z = gan.latents(n, random=Randomness(0))   # the GAN's own generators are left alone
-        self.found = {}                                 # {what: how many looks in a row found it}
+        self.wide, self.found = False, {}               # {what: how many looks in a row found it}
 
     def __call__(self, gan, results):
         """Look at the results of a step and the state that it left."""
@@ -79,9 +79,11 @@ class Watch:
         name = max(found, key=found.get)
         self.note(gan, found[name] > ABSURD, f"{name} has reached {found[name]:.0e}",
                   "Lower the learning rate, or add a penalty on D's slope (wgan_gp, r1)", 1)
-        self.note(gan, spread(gan.sample(self.z, *self.given)) < SAME * self.spread,
-                  "G draws nearly the same sample for every z",
-                  "Show D several samples at once (Pack, MinibatchStd), add r1, or lower lr", START)
+        narrow = spread(gan.sample(self.z, *self.given)) < SAME * self.spread
+        self.wide = self.wide or not narrow
+        self.note(gan, narrow, "G draws nearly the same sample for every z",
+                  "Show D several samples at once (Pack, MinibatchStd), add r1, or lower lr",
+                  PATIENCE if self.wide else START)
 
         logits = [Tensor(d) for d in results[2:]]
         slopes = grad(gan.loss.discriminator(*logits), logits)      # what D still wants to change
