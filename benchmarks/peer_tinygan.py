@@ -7,7 +7,7 @@ import sys
 import numpy as np
 from workloads import BETAS, LR
 
-from tinygan import cpu, models
+from tinygan import cpu, cpu_threads, models
 from tinygan.backend import to_device
 from tinygan.train import GAN, wgan_gp
 
@@ -20,6 +20,7 @@ def make(w, device="cpu"):
     if w.net == "mlp":
         g, d = models.mlp_generator(w.latent, w.shape, w.g), models.mlp_discriminator(w.shape, w.d)
     else:
+        cpu_threads.share_cores()                   # likewise
         g = models.conv_generator(w.latent, w.shape[0], w.shape[2], *w.g)
         d = models.conv_discriminator(w.shape[0], w.shape[2], *w.d, norm=not w.penalty)
     gan = GAN(g.to(device), d.to(device), w.latent, loss=w.loss, penalty=wgan_gp() if w.penalty else None, lr=LR, betas=BETAS)

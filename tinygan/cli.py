@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 
-from . import backend, cpu, data, metrics, plot, saved
+from . import backend, cpu, cpu_threads, data, metrics, plot, saved
 from .interruption import handled, stop
 from .randomness import Randomness
 from .recipes import field
@@ -210,6 +210,7 @@ def main(argv=None):
             stream.reconfigure(errors="backslashreplace")
     if os.environ.get("TINYGAN_KEEP_MEMORY") != "0":
         cpu.keep_freed_memory()
+    cpu_threads.share_cores()
     try:
         with handled(stop):
             args = parser().parse_args(argv)

@@ -19,7 +19,8 @@ import weakref
 
 import numpy as np
 
-from . import elementwise, nn, ops, optim, products, reductions, tape, train
+from . import cpu_threads, elementwise, nn, ops, optim, products, reductions, tape, train
+from .cpu_threads import both, each, halves
 
 SMALL = 1 << 15         # numbers of a parameter that is joined with others of its kind
 BLOCK = 1 << 16         # numbers that an optimiser moves at a time: all it reads stays in the cache
@@ -51,8 +52,11 @@ if os.environ.get("TINYGAN_KEEP_MEMORY") == "1":
 
 
 def groups(x, bytes_per_image, most):
-    """Slices of the batch x whose windows fill at most so many bytes (or hold one image)."""
+    """Slices of the batch x whose windows fill at most so many bytes (or hold one image); two or
+    more where a second thread can take one."""
     size = max(1, most // max(1, bytes_per_image))
+    if cpu_threads.pays(len(x) * bytes_per_image):
+        size = min(size, max(1, -(-len(x) // 2)))
     return [slice(i, i + size) for i in range(0, len(x), size)]
 
 
@@ -73,7 +77,8 @@ def sum_rows(x):
     pieces = len(wide) // PIECE
     if pieces > 3:
         first = wide[:pieces * PIECE].reshape(pieces, PIECE, -1)
-        sums = np.ones(PIECE, dtype=x.dtype) @ first                    # (pieces, W·C)
+        ones, sums = np.ones(PIECE, x.dtype), np.empty((pieces, wide.shape[1]), x.dtype)
+        each(lambda i: np.matmul(ones, first[i], out=sums[i]), halves(first))
         wide = np.concatenate([sums, wide[pieces * PIECE:]])
     return (np.ones(len(wide), dtype=x.dtype) @ wide).reshape(-1, c).sum(axis=0)
 
@@ -95,14 +100,24 @@ class LargerOfTwo:
     def forward(x, *, slope=0.2):
         if not 0 <= slope <= 1:
             return None
-        y = np.multiply(slope, x, out=np.empty_like(x))
-        return np.maximum(x, y, out=y), None
+        y = np.empty_like(x)
+
+        def half(i):
+            part = np.multiply(slope, x[i], out=y[i])
+            np.maximum(x[i], part, out=part)
+        each(half, halves(x))
+        return y, None
 
     def vjp(g, y, saved, wanted, x, *, slope):
-        share = (x > 0).astype(g.dtype)
-        share *= 1 - slope
-        share += slope
-        share *= g
+        share = np.empty(x.shape, dtype=g.dtype)
+
+        def half(i):
+            part = share[i]
+            part[...] = x[i] > 0
+            part *= 1 - slope
+            part += slope
+            part *= g[i]
+        each(half, halves(x))
         return [share]
 
 
@@ -158,23 +173,29 @@ class OnePass:
     − D(fake) counts, and a sum over all samples would leave their rounding, which Adam enlarges.
     """
 
-    def both(d, real, fake):
+    def ask(d, real, fake, penalties):
         alike = type(real) is type(fake) and real.dtype == fake.dtype
         if not isinstance(d, nn.Sequential) or not alike or real.shape[1:] != fake.shape[1:]:
             return None
-        forwards = [m.forward for m in d.modules()]
-        if not all(getattr(f, "__func__", f) in ALONE for f in forwards):
-            return None
+        kinds = {getattr(m.forward, "__func__", m.forward) for m in d.modules()}
+        if not kinds <= ALONE:
+            batchnorm = kinds <= ALONE | {nn.BatchNorm.forward} and not penalties
+            return cpu_threads.two_passes(d, real, fake) if batchnorm else None
         *body, head = d
         if not body or type(head) is not nn.Linear:
             return None
-        h = ops.concatenate(real, fake, axis=0)
-        for layer in body:
-            h = layer(h)
-        if h.shape[1:] != (head.in_features,):
-            return None
-        y, n = h @ head.weight, len(real)
-        return [part if head.bias is None else part + head.bias for part in (y[:n], y[n:])]
+
+        def one_pass():
+            h = ops.concatenate(real, fake, axis=0)
+            for layer in body:
+                h = layer(h)
+            if h.shape[1:] != (head.in_features,):
+                return d(real), d(fake)
+            y, n = h @ head.weight, len(real)
+            return [part if head.bias is None else part + head.bias for part in (y[:n], y[n:])]
+        answers, values = both((True, True), one_pass,
+                               lambda: [penalty(d, real, fake) for penalty in penalties])
+        return *answers, values
 
 
 # -------------------------------------------------------------------------------- normalisation
@@ -206,16 +227,25 @@ class JoinedRows:
         n = x.size // x.shape[-1]
         mean = sum_rows(x) / n
         rows, mean_wide = _wide(x, mean)
-        d = rows - mean_wide
-        variance, rest = sum_rows((d * d).reshape(x.shape)) / n, 0.0
+        d, squares = np.empty_like(rows), np.empty_like(rows)
+
+        def centre(i):
+            part = np.subtract(rows[i], mean_wide, out=d[i])
+            np.multiply(part, part, out=squares[i])
+        each(centre, halves(d))
+        variance, rest = sum_rows(squares.reshape(x.shape)) / n, 0.0
         if (mean * mean > 16 * variance).any():         # far from 0 the mean's rounding counts
             rest = sum_rows(d.reshape(x.shape)) / n     # see `deviation`
             variance = variance - rest * rest
         r = (np.maximum(variance, 0) + eps) ** -0.5
         a = r * scale
         _, a_wide, b_wide = _wide(x, a, shift - rest * a)
-        d *= a_wide
-        d += b_wide
+
+        def scale_and_shift(i):
+            part = d[i]
+            part *= a_wide
+            part += b_wide
+        each(scale_and_shift, halves(d))
         mean += rest
         if statistics is not None:
             kept = (1,) * (x.ndim - 1) + mean.shape
@@ -228,18 +258,24 @@ class JoinedRows:
         mean, r = saved
         n = x.size // x.shape[-1]
         rows, mean_wide = _wide(x, mean)
-        d = rows - mean_wide
         g_rows, = _wide(g)
-        gd = g_rows * d
+        d, gd = np.empty_like(rows), np.empty_like(rows)
+
+        def products(i):
+            np.multiply(g_rows[i], np.subtract(rows[i], mean_wide, out=d[i]), out=gd[i])
+        each(products, halves(d))
         sum_g, sum_gd = sum_rows(g), sum_rows(gd.reshape(x.shape))
         if not wanted[0]:
             return None, sum_gd * r, sum_g
         a = r * scale
         _, k, c, a_wide = _wide(x, -a * r * r * sum_gd / n, -a * sum_g / n, a)
-        d *= k
-        d += c
-        np.multiply(g_rows, a_wide, out=gd)
-        gd += d
+
+        def gradient(i):
+            part, sum_ = d[i], np.multiply(g_rows[i], a_wide, out=gd[i])
+            part *= k
+            part += c
+            sum_ += part
+        each(gradient, halves(d))
         return gd.reshape(x.shape), sum_gd * r, sum_g
 
 
@@ -274,9 +310,10 @@ class InBlocks:
                 optimiser.update(p.data, g, m, v)
                 continue
             theta, g, m, v = (a.reshape(-1) for a in (p.data, g, m, v))
-            for k in range(0, p.size, BLOCK):
-                block = slice(k, k + BLOCK)
+
+            def move(block, theta=theta, g=g, m=m, v=v):
                 theta[block] -= InBlocks.move(g[block], m[block], v[block], *how)
+            each(move, [slice(k, k + BLOCK) for k in range(0, p.size, BLOCK)])
         if small:
             move = InBlocks.move(np.concatenate([grads[i].reshape(-1) for i in small]),
                                  *joined, *how)

@@ -11,6 +11,7 @@ import numpy as np
 from . import conv, cpu, pooling, windows
 from .checks import pair
 from .cpu import groups
+from .cpu_threads import both, each
 from .cpu_winograd import tiles
 from .windows import output_size
 
@@ -69,8 +70,10 @@ class ConvolutionInGroups:
         _, ho, wo, o = shape
         matrix = w.reshape(w.size // o, o)                                  # (kh·kw·C, O)
         y = np.empty(shape, dtype=np.result_type(x, w))
-        for i in groups(x, ho * wo * len(matrix) * x.itemsize, cpu.GROUP):
+
+        def some(i):
             np.matmul(_columns(x[i], kernel, how), matrix, out=y[i].reshape(-1, o))
+        each(some, groups(x, ho * wo * len(matrix) * x.itemsize, cpu.GROUP))
         return y, None
 
     def vjp(g, y, saved, wanted, *args, **how):
@@ -78,8 +81,7 @@ class ConvolutionInGroups:
             return None
         t, x, w = saved
         g = t.features_to_tiles(g)
-        return [t.tiles_to_images(g, w) if wanted[0] else None,
-                t.tiles_to_weights(x, g) if wanted[1] else None]
+        return both(wanted, lambda: t.tiles_to_images(g, w), lambda: t.tiles_to_weights(x, g))
 
 
 @conv.conv2d_weight_gradient.shortcut("numpy")
@@ -103,8 +105,7 @@ class WeightsFromColumns:
             return None
         t, x, f = saved
         w = t.weights_to_tiles(g)
-        return [t.tiles_to_images(f, w) if wanted[0] else None,
-                t.tiles_to_features(x, w) if wanted[1] else None]
+        return both(wanted, lambda: t.tiles_to_images(f, w), lambda: t.tiles_to_features(x, w))
 
 
 @conv.conv2d_transpose.shortcut("numpy")
@@ -143,13 +144,15 @@ class SubPixels:
         (_, ho, wo, o), (kh, kw, c, _) = g.shape, w.shape
         matrix = w.reshape(kh * kw * c, o)
         y = np.empty(shape, dtype=np.result_type(g, w))
-        for i in groups(g, ho * wo * len(matrix) * g.itemsize, cpu.GROUP):
+
+        def some(i):
             flat = g[i].reshape(-1, o)
             if c < 4:                                                       # as planes
                 v = (matrix @ flat.T).reshape(kh, kw, c, -1, ho, wo).transpose(3, 4, 5, 0, 1, 2)
             else:
                 v = (flat @ matrix.T).reshape(-1, ho, wo, kh, kw, c)
             y[i] = windows.fold(v, size=size, **how)
+        each(some, groups(g, ho * wo * len(matrix) * g.itemsize, cpu.GROUP))
         return y, None
 
     def vjp(g, y, saved, wanted, *args, **how):
@@ -157,8 +160,7 @@ class SubPixels:
             return None
         t, f, w = saved
         x = t.images_to_tiles(g)
-        return [t.tiles_to_features(x, w) if wanted[0] else None,
-                t.tiles_to_weights(x, f) if wanted[1] else None]
+        return both(wanted, lambda: t.tiles_to_features(x, w), lambda: t.tiles_to_weights(x, f))
 
 
 def _phases(k, s, p, size):
@@ -195,12 +197,14 @@ def _sub_pixels(g, w, size, stride, padding):
     top, left = a0 - mh + 1, b0 - mw + 1            # the first row and column of g in any window
     inner = g[:, max(top, 0):a0 + rows, max(left, 0):b0 + cols]
     y = np.empty((len(g), h, width, c), dtype=np.result_type(g, w))
-    for i in groups(g, rows * cols * mh * mw * o * g.itemsize, cpu.GROUP):
+
+    def some(i):
         x = np.zeros((len(g[i]), rows + mh - 1, cols + mw - 1, o), dtype=g.dtype)
         x[:, max(-top, 0):, max(-left, 0):][:, :inner.shape[1], :inner.shape[2]] = inner[i]
         v = (_columns(x, (mh, mw), {}) @ matrix.T).reshape(-1, rows, cols, sh, sw, c)
         v = v.transpose(0, 1, 3, 2, 4, 5).reshape(-1, rows * sh, cols * sw, c)
         y[i] = v[:, ph - a0 * sh:, pw - b0 * sw:][:, :h, :width]
+    each(some, groups(g, rows * cols * mh * mw * o * g.itemsize, cpu.GROUP))
     return y
 
 

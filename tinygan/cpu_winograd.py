@@ -34,6 +34,7 @@ import numpy as np
 
 from . import cpu
 from .checks import pair
+from .cpu_threads import each
 
 LEAST = 60              # see `pay`
 NINE = list(itertools.product(range(3), repeat=2))
@@ -70,7 +71,8 @@ class Tiles:
     def images_to_tiles(self, x):
         """X of the images: nine (N, rows, columns, 4 C), made of a few images at a time."""
         tiles, last = self._nine(self.n, 4 * self.c, x.dtype), self.columns[2]
-        for i in self._groups(x.itemsize):
+
+        def some(i):
             padded = np.zeros((len(x[i]), *self.padded, self.c), dtype=x.dtype)
             padded[self.place] = x[i][self.seen]
             d = _blocks(padded)
@@ -82,12 +84,14 @@ class Tiles:
                 np.subtract(d[:, :, :-1:2], middle, out=part[0])
                 part[1][...] = middle
                 np.subtract(d[:, :, 2::2][:, :, :last], middle[:, :, :last], out=part[2])
+        each(some, self._groups(x.itemsize))
         return tiles
 
     def tiles_to_images(self, g, w):
         """Xᵀ(G Wᵀ): (N, H, W, C), for transformed features and weights."""
         x = np.zeros((self.n, *self.size, self.c), dtype=np.result_type(g[0, 0], w[0, 0]))
-        for i in self._groups(x.itemsize):
+
+        def some(i):
             n = len(x[i])
             tiles = self._nine(n, 4 * self.c, x.dtype)
             for r in NINE:
@@ -100,6 +104,7 @@ class Tiles:
             padded = np.empty((n, *self.padded, self.c), x.dtype)
             _overlap(_blocks(padded), *rows)
             x[i][self.seen] = padded[self.place]
+        each(some, self._groups(x.itemsize))
         return x
 
     def weights_to_tiles(self, w):
@@ -113,7 +118,11 @@ class Tiles:
 
     def tiles_to_weights(self, x, g):
         """Wᵀ(Xᵀ G): (4, 4, C, O), for transformed images and features."""
-        products = {r: (_rows(x[r]).T @ _rows(g[r])).reshape(2, 2 * self.c, self.o) for r in NINE}
+        products = {}
+
+        def multiply(r):
+            products[r] = (_rows(x[r]).T @ _rows(g[r])).reshape(2, 2 * self.c, self.o)
+        each(multiply, NINE)
         w = np.empty((4, 4, self.c, self.o), dtype=products[0, 0].dtype)
         taps = self._taps(w)
         for b in (0, 1):
@@ -131,8 +140,7 @@ class Tiles:
     def tiles_to_features(self, x, w):
         """Gᵀ(X W): (N, Ho, Wo, O), for transformed images and weights."""
         products = self._nine(self.n, self.o, np.result_type(x[0, 0], w[0, 0]))
-        for r in NINE:
-            np.matmul(_rows(x[r]), w[r], out=_rows(products[r]))
+        each(lambda r: np.matmul(_rows(x[r]), w[r], out=_rows(products[r])), NINE)
         y = np.empty((self.n, *self.features, self.o), dtype=products[0, 0].dtype)
         for b, columns in enumerate(self.columns[1:]):
             part = [products[u, b][:, :, :columns] + products[u, b + 1] for u in range(3)]
