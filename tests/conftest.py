@@ -1,10 +1,14 @@
 """Every test that takes `device` runs on each backend that works here; the end of the run counts the
 gradient checks."""
 
+import os
 import sys
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: tests share the cores with the programs that they start
 
 import pytest
 from hypothesis import settings
@@ -14,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))      # for table.py, whatever pyt
 import standin  # noqa: E402
 from table import tally  # noqa: E402
 
-from tinygan import backend  # noqa: E402
+from tinygan import backend, cpu_threads  # noqa: E402
 
 settings.register_profile("tinygan", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("tinygan")
@@ -40,6 +44,15 @@ def device(request, monkeypatch):
     if request.param == "gpu" and "gpu" not in DEVICES:
         monkeypatch.setitem(sys.modules, "cupy", standin.cupy)
     return request.param
+
+
+@pytest.fixture
+def two_threads(monkeypatch):
+    """A second thread, which is asked however small the work is."""
+    with ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(cpu_threads.Helper, "pool", pool)
+        monkeypatch.setattr(cpu_threads, "LARGE", 1)
+        yield
 
 
 @pytest.fixture

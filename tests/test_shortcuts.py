@@ -82,6 +82,19 @@ def test_a_shortcut_is_its_definition(definition, room, dtype, device, monkeypat
     assert counts[2] or not hasattr(shortcut, "vjp"), "no case of the table is taken by the shortcut's vjp"
 
 
+@pytest.mark.parametrize("definition", [d for d, room in OF_OPS if room == "numpy"], ids=name_of)
+def test_a_shortcut_whose_work_two_threads_share_is_its_definition(definition, device, monkeypatch, two_threads):
+    if device != "cpu":
+        pytest.skip("the other room")
+    monkeypatch.setattr(cpu, "GROUP", 300)
+    for case in ROWS[definition.name]:
+        fast = everything(case, device, np.float64)
+        with plain(definition.name):
+            slow = everything(case, device, np.float64)
+        for a, b in zip(fast, slow, strict=True):
+            near(case.name, "shortcut", a, b, 1e-12, f"{definition.name}, {case}")
+
+
 SHAPES = [(3, 4), (5,), (), (700, 300)]         # the last is larger than a block
 
 

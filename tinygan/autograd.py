@@ -37,7 +37,6 @@ them everything is the same, only slower.
 import numpy as np
 
 from .backend import xp
-from .shortcuts import Definition
 from .tape import UNRECORDED, Op, Tensor, data_of, no_grad, op, unbroadcast
 
 __all__ = ["Op", "Tensor", "ancestors", "data_of", "grad", "no_grad", "op", "unbroadcast"]
@@ -64,11 +63,7 @@ def grad(y, wrt, cotangent=None, create_graph=False, zeros=False):
     if not isinstance(y, Tensor) or not all(isinstance(t, Tensor) for t in targets):
         raise TypeError("grad: expected a Tensor and the Tensors to differentiate by; wrap inputs "
                         "first: x = Tensor(array)")
-    g = _cotangent(y, cotangent)
-    walk = None if create_graph else backward.faster("walk", (data_of(g),))
-    found = walk and walk(y, data_of(g), targets)
-    if found is None:
-        found = _walk(y, g, targets, create_graph)
+    found = _walk(y, _cotangent(y, cotangent), targets, create_graph)
     for t in targets:
         if t.number not in found:
             used = any(a is t for a in ancestors(y))    # so changed since: an error even with zeros
@@ -81,9 +76,6 @@ def grad(y, wrt, cotangent=None, create_graph=False, zeros=False):
     return _owned(results, cotangent)
 
 
-backward = Definition("backward")     # the walk of `grad` from y to its targets
-
-
 def _walk(y, g, targets, create_graph):
     """{number: gradient} of the targets that were reached, given the gradient g of y.
 
@@ -91,11 +83,18 @@ def _walk(y, g, targets, create_graph):
     """
     asked, found = {t.number for t in targets}, {}
     grads = {y.number: g if create_graph else data_of(g)}
-    for t, needed in reversed(between(y, targets)):
+    for t, needed in reversed(_tape(y, targets)):
         g = grads.pop(t.number)
         if t.number in asked:
             found[t.number] = g
-        for p, share in shares(t, g, needed, create_graph):
+        if not needed:
+            continue
+        shares = _shares(t, g, needed, create_graph)
+        for (_, p), share in zip(needed, shares, strict=True):
+            if share.shape != p.shape:
+                share = unbroadcast(share, shape=p.shape)
+            if p.dtype != t.dtype:
+                share = share.astype(p.dtype)
             grads[p.number] = grads[p.number] + share if p.number in grads else share
     return found
 
@@ -119,7 +118,7 @@ def _cotangent(y, cotangent):
     return cotangent
 
 
-def between(y, targets):
+def _tape(y, targets):
     """The Tensors between the targets and y, oldest first: [(Tensor, needed)].
 
     needed: (position, Tensor) of each of its arguments through which a target is reached.
@@ -132,7 +131,7 @@ def between(y, targets):
         if t.number not in reached and t.number >= oldest:
             reached[t.number] = t, (parents := t.parents())
             todo.extend(p for _, p in parents)
-    tape = []
+    between = []
     for n in sorted(reached):
         t, parents = reached[n]
         needed = [parent for parent in parents if parent[1].number in leads]
@@ -140,24 +139,12 @@ def between(y, targets):
             leads.add(n)
             _refuse_changed_arguments(t)
         if n in leads:
-            tape.append((t, needed))
-    return tape
+            between.append((t, needed))
+    return between
 
 
-def shares(t, g, needed, create_graph):
-    """(parent, its share of t's gradient g) for the parents that are needed: Tensors with
-    `create_graph`, else arrays, in the parent's shape and type."""
-    found = _by_rules(t, g, needed, create_graph) if needed else []
-    for (_, p), share in zip(needed, found, strict=True):
-        if share.shape != p.shape:
-            share = unbroadcast(share, shape=p.shape)
-        if p.dtype != t.dtype:
-            share = share.astype(p.dtype)
-        yield p, share
-
-
-def _by_rules(t, g, needed, create_graph):
-    """The shares as the rules return them, or a shortcut."""
+def _shares(t, g, needed, create_graph):
+    """The shares of the parents of t that are needed: Tensors with `create_graph`, else arrays."""
     y, args = t, t.args
     if not create_graph:
         y, args = t._data, [a._data if isinstance(a, Tensor) else a for a in t.args]
@@ -165,9 +152,9 @@ def _by_rules(t, g, needed, create_graph):
         if vjp is not None:
             places = {i for i, _ in needed}
             wanted = [i in places for i in range(len(args))]
-            found = vjp(g, y, t.saved, wanted, *args, **t.kwargs)
-            if found is not None:
-                return [found[i] for i, _ in needed]
+            shares = vjp(g, y, t.saved, wanted, *args, **t.kwargs)
+            if shares is not None:
+                return [shares[i] for i, _ in needed]
     return [t.op.rule(i)(g, y, *args, **t.kwargs) for i, _ in needed]
 
 

@@ -121,6 +121,8 @@ def train(args):
     else:
         run = Run.start(Config(**given), args.out, args.force)
     c, x = run.config, run.dataset.x
+    if c.model == "conv" and c.device == "cpu":
+        cpu_threads.share_cores()
     how = f"recipe {c.recipe}" if c.recipe else f"{c.loss} loss"
     print(f"{c.data}: {len(x):,} samples of {x.shape[1:]}, {c.model} networks, {how}, batch "
           f"{c.batch_size}, on the {c.device}; writing to {run.folder}", flush=True)
@@ -210,7 +212,6 @@ def main(argv=None):
             stream.reconfigure(errors="backslashreplace")
     if os.environ.get("TINYGAN_KEEP_MEMORY") != "0":
         cpu.keep_freed_memory()
-    cpu_threads.share_cores()
     try:
         with handled(stop):
             args = parser().parse_args(argv)

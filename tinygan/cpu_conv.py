@@ -11,7 +11,7 @@ import numpy as np
 from . import conv, cpu, pooling, windows
 from .checks import pair
 from .cpu import groups
-from .cpu_threads import both, each
+from .cpu_threads import each, halves
 from .cpu_winograd import tiles
 from .windows import output_size
 
@@ -81,7 +81,8 @@ class ConvolutionInGroups:
             return None
         t, x, w = saved
         g = t.features_to_tiles(g)
-        return both(wanted, lambda: t.tiles_to_images(g, w), lambda: t.tiles_to_weights(x, g))
+        return [t.tiles_to_images(g, w) if wanted[0] else None,
+                t.tiles_to_weights(x, g) if wanted[1] else None]
 
 
 @conv.conv2d_weight_gradient.shortcut("numpy")
@@ -97,15 +98,21 @@ class WeightsFromColumns:
         if t:
             x, g = t.images_to_tiles(x), t.features_to_tiles(g)
             return t.tiles_to_weights(x, g), (t, x, g)
-        columns, o = _columns(x, kernel, how), g.shape[3]
-        return (columns.T @ g.reshape(len(columns), o)).reshape(shape), None
+        parts, sums = halves(g), {}
+
+        def some(i):
+            columns = _columns(x[parts[i]], kernel, how)
+            sums[i] = columns.T @ g[parts[i]].reshape(len(columns), g.shape[3])
+        each(some, range(len(parts)))
+        return sum(sums[i] for i in range(len(parts))).reshape(shape), None
 
     def vjp(g, y, saved, wanted, *args, **how):
         if saved is None:
             return None
         t, x, f = saved
         w = t.weights_to_tiles(g)
-        return both(wanted, lambda: t.tiles_to_images(f, w), lambda: t.tiles_to_features(x, w))
+        return [t.tiles_to_images(f, w) if wanted[0] else None,
+                t.tiles_to_features(x, w) if wanted[1] else None]
 
 
 @conv.conv2d_transpose.shortcut("numpy")
@@ -160,7 +167,8 @@ class SubPixels:
             return None
         t, f, w = saved
         x = t.images_to_tiles(g)
-        return both(wanted, lambda: t.tiles_to_features(x, w), lambda: t.tiles_to_weights(x, f))
+        return [t.tiles_to_features(x, w) if wanted[0] else None,
+                t.tiles_to_weights(x, f) if wanted[1] else None]
 
 
 def _phases(k, s, p, size):

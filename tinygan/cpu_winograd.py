@@ -133,19 +133,28 @@ class Tiles:
 
     def features_to_tiles(self, g):
         """G of the features: nine (N, rows, columns, O)."""
-        rows = _sums(g)
-        return {(u, v): np.ascontiguousarray(tile.swapaxes(1, 2)) for u, row in enumerate(rows)
-                for v, tile in enumerate(_sums(row.swapaxes(1, 2)))}
+        tiles = self._nine(self.n, self.o, g.dtype)
+
+        def some(i):
+            for u, row in enumerate(_sums(g[i])):
+                for v, tile in enumerate(_sums(row.swapaxes(1, 2))):
+                    tiles[u, v][i] = tile.swapaxes(1, 2)
+        each(some, self._groups(g.itemsize))
+        return tiles
 
     def tiles_to_features(self, x, w):
         """Gᵀ(X W): (N, Ho, Wo, O), for transformed images and weights."""
-        products = self._nine(self.n, self.o, np.result_type(x[0, 0], w[0, 0]))
-        each(lambda r: np.matmul(_rows(x[r]), w[r], out=_rows(products[r])), NINE)
-        y = np.empty((self.n, *self.features, self.o), dtype=products[0, 0].dtype)
-        for b, columns in enumerate(self.columns[1:]):
-            part = [products[u, b][:, :, :columns] + products[u, b + 1] for u in range(3)]
-            for a, rows in enumerate(self.rows[1:]):
-                np.add(part[a][:, :rows], part[a + 1], out=y[:, a::2, b::2])
+        y = np.empty((self.n, *self.features, self.o), np.result_type(x[0, 0], w[0, 0]))
+
+        def some(i):
+            products = self._nine(len(y[i]), self.o, y.dtype)
+            for r in NINE:
+                np.matmul(_rows(x[r][i]), w[r], out=_rows(products[r]))
+            for b, columns in enumerate(self.columns[1:]):
+                part = [products[u, b][:, :, :columns] + products[u, b + 1] for u in range(3)]
+                for a, rows in enumerate(self.rows[1:]):
+                    np.add(part[a][:, :rows], part[a + 1], out=y[i][:, a::2, b::2])
+        each(some, self._groups(y.itemsize))
         return y
 
     def _nine(self, n, channels, dtype):

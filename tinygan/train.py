@@ -33,12 +33,7 @@ from .watch import EVERY, Diverged, Watch, row
 __all__ = ["GAN", "Diverged", "Round", "batches", "fit", "r1", "row", "wgan_gp"]
 
 
-verdicts = Definition("verdicts")       # the function `ask`
-
-
-def ask(d, real, fake, penalties):
-    """All that D is asked in its move: D(real), D(fake) and the list of penalties."""
-    return d(real), d(fake), [penalty(d, real, fake) for penalty in penalties]
+verdicts = Definition("verdicts")       # D(real) and D(fake), in GAN._loss_d
 
 
 class Round(NamedTuple):
@@ -151,9 +146,10 @@ class GAN:
     def _loss_d(self, r):
         """L_D with all that is added to it, and the logits D(real) and D(fake)."""
         d, real, fake = self.told(r), self.see(r.real), self.see(r.fake)
-        faster, asked = verdicts.faster("ask", (data_of(real),)), (d, real, fake, self.penalty or ())
-        d_real, d_fake, penalties = (faster and faster(*asked)) or ask(*asked)
-        loss = sum(penalties, start=self.loss.discriminator(d_real, d_fake))
+        both = verdicts.faster("both", (data_of(real),))
+        d_real, d_fake = (both and both(d, real, fake)) or (d(real), d(fake))
+        loss = self.loss.discriminator(d_real, d_fake)
+        loss = sum((penalty(d, real, fake) for penalty in self.penalty or ()), start=loss)
         return sum((term(self, r) for term in self.terms_d), start=loss), d_real, d_fake
 
     def _loss_g(self, r):
