@@ -17,7 +17,15 @@ uphill. *Dropout left on when sampling or scoring*, or used in a D with a gradie
 Sampling here is in `evaluating()`. *SGD at Adam's 0.001*: Adam divides by the size of the gradients, SGD does not,
 and takes much larger rates (here 0.1 and 0.3) to move at all.
 
-EXPECT
+Changed here: 16, 32 and 256 units for 64, 128 and 1024, dropout 0.3 for 0.5, convolutions with stride 2 (or a step
+takes twice as long), BatchNorm, and DCGAN's start. Pooling windows of 2 × 2 overlap (stride 1), since the convolutions
+shrink the image enough; with windows side by side 87 % can be read in place of 91 % (seed 0). DROP
+
+Expect two rows of grainy strokes behind a lattice of dots after plain gradient descent, then four rows of digits
+after Adam, nine in ten of which can be read (seeds 0 to 3: 89 to 91 %, the rarest digit 7.0 to 8.6 %, Fréchet
+distance 21 to 31). Takes 110 seconds. Prints what `tinygan evaluate` does: the Fréchet distance to digits held out,
+in the eyes of a classifier, after each part (perfect: 8); the share that it reads with a confidence of 0.9 (perfect:
+98 %); and how often the rarest of the ten is drawn (perfect: 7.3 %, as in real ones; a collapse would be 0).
 """
 
 import argparse
@@ -91,10 +99,9 @@ after_adam = sample(mean.module)
 
 plot.save_image(args.out, plot.to_grid(np.concatenate([after_sgd[:20], after_adam[:40]]), columns=10))
 sgd, adam = (metrics.evaluate_digits(x, resamples=5) for x in (after_sgd, after_adam))     # as `tinygan evaluate` does
-shown = [[figures[name][column][0] for figures, column in (
-    (sgd, "generated"), (adam, "generated"), (adam, "real, held out"))]
-    for name in ("read with confidence 0.9", "rarest digit", "classifier Fréchet distance")]
-print(f"{args.out}: after gradient descent, then after Adam, "
-      "{:.0%} and {:.0%} of the digits can be read (perfect: {:.0%}), ".format(*shown[0])
-      + "{:.1%} and {:.1%} are the rarest digit (perfect: {:.1%}), ".format(*shown[1])
-      + "Fréchet distance {:.0f} and {:.0f} (perfect: {:.0f})".format(*shown[2]))
+real = {name: columns["real, held out"][0] for name, columns in adam.items()}
+sgd, adam = ({name: columns["generated"][0] for name, columns in figures.items()} for figures in (sgd, adam))
+far, read, rarest = "classifier Fréchet distance", "read with confidence 0.9", "rarest digit"
+print(f"{args.out}: Fréchet distance {sgd[far]:.0f} after gradient descent, {adam[far]:.0f} after Adam (perfect: "
+      f"{real[far]:.0f}); then {adam[read]:.0%} of the digits can be read (perfect: {real[read]:.0%}), "
+      f"the rarest is drawn {adam[rarest]:.1%} of the time (perfect: {real[rarest]:.1%})")
