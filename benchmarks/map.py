@@ -17,7 +17,7 @@ CHAPTERS = {
     "The second day: layers and networks, and how gradients are checked.":
         "ops module nn norms models gradcheck diagnosis",
     "The engine rooms: the same numbers, faster. Of these the book imports shortcuts.py alone, the register.":
-        "shortcuts cpu cpu_conv cpu_winograd gpu",
+        "shortcuts cpu cpu_threads cpu_conv cpu_winograd gpu",
     "Around it.":
         "backend checks randomness options average recipes aids conditions recurrent views watch",
 }

@@ -13,6 +13,7 @@ from tinygan.optim import Adam, RMSProp
 from tinygan.randomness import seed
 from tinygan.recipes import DEFAULTS, HIDDEN, RECIPES, build, field, for_projection
 from tinygan.train import GAN, fit, row, wgan_gp
+from tinygan.views import Noise
 
 KINDS = [("mlp", (2,)), ("mlp", (8, 8, 1)), ("conv", (8, 8, 3))]
 
@@ -78,7 +79,7 @@ def test_the_two_defaults_are_those_written_out_to_the_last_bit(loss, model, sha
     more = dict(penalty=wgan_gp(strength), d_steps=2, betas=(0.0, 0.9)) if critic else dict(betas=(0.5, 0.999))
     fast = model == "conv" and not critic
     expected = GAN(g, d, 3, loss=loss, lr=(1e-3, 3e-3) if fast else 1e-3, average=average, decay=0.998,
-                   schedule=recipes.warm_up if fast else None, **more)
+                   schedule=recipes.warm_up if fast else None, view=Noise(0.3, until=4000) if fast else None, **more)
     seed(2)
     found = build(config(model, loss=loss), shape)
     assert type(found.opt_d) is Adam

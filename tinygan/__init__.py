@@ -8,6 +8,7 @@ from . import (  # the engine rooms: what they register makes the book faster
     conv,
     cpu,
     cpu_conv,
+    cpu_threads,
     data,
     gpu,
     gradcheck,
@@ -28,7 +29,8 @@ from .shortcuts import plain
 __version__ = "0.1.0"
 
 __all__ = [
-    "Op", "Randomness", "Tensor", "backend", "conv", "cpu", "cpu_conv", "data", "gpu", "grad",
-    "gradcheck", "interruption", "losses", "metrics", "models", "nn", "no_grad", "op", "ops",
-    "optim", "pick_device", "plain", "plot", "rng", "seed", "to_device", "to_host", "train",
+    "Op", "Randomness", "Tensor", "backend", "conv", "cpu", "cpu_conv", "cpu_threads", "data",
+    "gpu", "grad", "gradcheck", "interruption", "losses", "metrics", "models", "nn", "no_grad",
+    "op", "ops", "optim", "pick_device", "plain", "plot", "rng", "seed", "to_device", "to_host",
+    "train",
 ]

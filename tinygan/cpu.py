@@ -1,6 +1,7 @@
 """The CPU's engine room: shortcuts on NumPy arrays, and how the process keeps its memory.
 
-Those of convolution and pooling stand in cpu_conv.py and cpu_winograd.py.
+Those of convolution and pooling stand in cpu_conv.py and cpu_winograd.py; cpu_threads.py says how
+two threads share the work (`each`, `both`, `halves`).
 
 Every class below computes what the definition of its name computes, and says what it does instead
 and what that saves. `python benchmarks/tricks.py` times each of them, alone and in a training step;

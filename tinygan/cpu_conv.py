@@ -1,7 +1,7 @@
 """The CPU's engine room, continued: convolution and pooling on NumPy arrays.
 
-A convolution is one matrix product, which runs on all cores, and the copying of windows around it,
-which does not. All shortcuts here save copies, or make them while the numbers are in the cache.
+A convolution is one matrix product, and the copying of windows around it. All shortcuts here save
+copies, or make them while the numbers are in the cache, for a few images at a time.
 """
 
 import math

@@ -9,13 +9,14 @@ from . import losses, models
 from .aids import SpectralNorm, auxiliary, clip_weights
 from .optim import RMSProp
 from .train import GAN
-from .views import Pack
+from .views import Noise, Pack
 
 HIDDEN = 256        # units of a dense layer in the convolutional networks: G has two, D has one
 G_RATE = 3          # G's learning rate by D's, where both are convolutional with BatchNorm
 WARM = 500          # steps until it is, see `warm_up`
+NOISE = 0.3, 4000   # σ of what is added there to all that D sees, and the step when it has gone
 DEFAULTS = {
-    "conv": dict(steps=5500, batch_size=32, lr=1e-3, width=16, latent=64),
+    "conv": dict(steps=6000, batch_size=32, lr=1e-3, width=16, latent=64),
     "mlp": dict(steps=4000, batch_size=64, lr=2e-4, width=256, latent=64),
     "points": dict(steps=5000, batch_size=256, lr=1e-3, width=128, latent=16),
 }
@@ -72,14 +73,15 @@ def build(config, shape):
         options[key] = make(strengths[len(shape) == 1])
     if getattr(config, "condition", None) == "auxiliary":
         options |= dict(terms_d=(auxiliary("real"), auxiliary("fake")), terms_g=auxiliary("fake"))
+    views = [Pack(pack)] if pack > 1 else []
     if "optimizer" in options:
         options["optimizer"] = partial(options["optimizer"], lr=config.lr)
+    elif config.model == "conv" and norm:
+        options |= dict(lr=(config.lr, config.lr * G_RATE), schedule=warm_up)
+        views.append(Noise(*NOISE))
     else:
-        fast = config.model == "conv" and norm
-        options["lr"] = config.lr, config.lr * (G_RATE if fast else 1)
-        options["schedule"] = warm_up if fast else None
-    return GAN(g, d, config.latent, average=average, decay=0.998,
-               view=Pack(pack) if pack > 1 else None, **options)
+        options["lr"] = config.lr
+    return GAN(g, d, config.latent, average=average, decay=0.998, view=views, **options)
 
 
 def warm_up(step):
