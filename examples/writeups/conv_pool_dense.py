@@ -25,11 +25,11 @@ Data: a disc or a square in one of six colours on a dark ground, drawn afresh fo
 own images instead.
 
 Expect 32 small pictures of one shape each in all six colours, most of them sharp; some squares have bent sides, some
-discs a corner or two colours. Takes 2 minutes. Prints the distance of generated images to their nearest real one, and that of
-other real ones (perfect: the same). Also, not for your own images: the share whose kind a classifier of true shapes is
-90% sure of; the share for which geometry says the same (the same colour and shape, and its distance to the best redrawn
-one is below 3/4 of that to the other); and how many of the 12 kinds were drawn. Seeds 0, 1 and 2: 82%, 80% and 76% are
-recognised, 72%, 69% and 64% by geometry too, 12, 12 and 11 kinds.
+discs a corner or two colours. Takes 2 minutes. Prints the distance of generated images to their nearest real one, and
+that of other real ones (perfect: the same). Also, not for your own images: the share whose kind a classifier of true
+shapes is 90% sure of; the share for which geometry says the same (the same colour and shape, and its distance to the
+best redrawn one is below 3/4 of that to the other); and how many of the 12 kinds were drawn. Seeds 0, 1 and 2: 82%, 80%
+and 76% are recognised, 72%, 69% and 64% by geometry too, 12, 12 and 11 kinds.
 """
 
 import argparse
