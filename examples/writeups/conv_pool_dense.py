@@ -15,11 +15,12 @@ praise what G makes, and both losses fall to 0 while nothing is learnt.
 
 Changed here: G has no transposed convolutions. Those do the same everywhere and do not know where they are, so to draw
 a sharp thing at a place that z names is what they learn worst (Liu et al. 2018, "An intriguing failing of convolutional
-neural networks and the CoordConv solution"): in two minutes they drew soft blobs. The remedy is to tell the network
-the coordinates y and x, and y² + x², of every pixel; here z puts the coefficients in front of them, so a straight rim
-or a round one anywhere is one unit of the network. That suits pictures of few sharp shapes, and not photographs. Both
-slopes of D are penalised, from γ = 30 down to 2 (Mescheder et al. 2018). Twelve switches, one of them on, belong to z,
-because a z that varies smoothly has to pass through things between the kinds.
+neural networks and the CoordConv solution"): three of them behind a dense layer, trained by WGAN-GP for about two
+minutes (seed 0), drew soft blobs of which 4% were recognised by geometry too, see below. The remedy is to tell the
+network the coordinates y and x, and y² + x², of every pixel; here z puts the coefficients in front of them, so a
+straight rim or a round one anywhere is one unit of the network. That suits pictures of few sharp shapes, and not
+photographs. Both slopes of D are penalised, from γ = 30 down to 2 (Mescheder et al. 2018). Twelve switches, one of them
+on, belong to z, because a z that varies smoothly has to pass through things between the kinds.
 
 Data: a disc or a square in one of six colours on a dark ground, drawn afresh for every step; `--folder PATH` takes your
 own images instead.
