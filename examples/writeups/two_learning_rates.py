@@ -38,7 +38,7 @@ import numpy as np
 from tqdm import trange
 
 import tinygan
-from tinygan import cpu, data, grad, metrics, nn, optim, plot
+from tinygan import cpu, cpu_threads, data, grad, metrics, nn, optim, plot
 from tinygan.ops import softplus
 
 cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -46,6 +46,7 @@ for name, default in dict(device="auto", steps=5000, seed=0, out="two_learning_r
     cli.add_argument(f"--{name}", type=type(default), default=default, help=f"default: {default}")
 args = cli.parse_args()
 tinygan.seed(args.seed)
+cpu_threads.share_cores()
 cpu.keep_freed_memory()                                                 # as `tinygan train` does: quicker steps
 digits, device, batch = data.digits().x, tinygan.pick_device(args.device), 32
 
