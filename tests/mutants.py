@@ -731,7 +731,7 @@ def survives(shown):
             shown = [shown] if isinstance(shown, str) else shown
             for name in shown:
                 table.run(name)
-                if name in ("linear", "leaky_relu", "max_pool"):    # whose shortcut answers in every plain case; test_shortcuts.py
+                if name in ("linear", "relu", "leaky_relu", "max_pool"):    # whose shortcut answers in every plain case; test_shortcuts.py
                     with plain(name):                               # holds it to the rule
                         table.run(name)
                 if SERVED.setdefault(name, served(name)) != served(name):       # it declines where the original did not
@@ -759,7 +759,6 @@ EQUIVALENT = {
     r"conv2d_transpose's shortcut, forward: (c < 4  →  c <= 4|4  →  5)": "only how the windows lie in memory",
     r"normalize's shortcut, forward: (mean \* mean > 16.*|16.*  →  (17|variance))":
         "only from where on the mean is corrected; on both sides of that the result is right",
-    r"leaky_relu's shortcut, forward: np.maximum\(x, y, out=y\).*": "the same numbers in an array of their own",
     r"(conv2d.*|linear|matmul)'s shortcut, vjp: .* if wanted.*": "computes a share that nobody has asked for",
     r"linear's shortcut, vjp: (sum_rows\(g\)  →  g|g  →  [yw])": "the engine sums down what was broadcast; asked for its columns only",
     r"matmul's shortcut, forward: a  →  b": "np.dot is the product of matrices for more axes on the left, too",
@@ -779,7 +778,9 @@ EQUIVALENT = {
     r"tiles: tuple\(kernel\)  →  kernel": "a tuple wherever an op is called by another",
     r"linear's shortcut, forward: x  →  w": "both have two axes wherever the product is defined",
     r"max_pool's shortcut, vjp: (.*zip\(hits.*|True  →  False|np.zeros_like.*|[gyx]  →  [gyx])": "of one length, one type, one shape",
-    r"leaky_relu's shortcut, vjp: [xg]  →  [xyg]": "x and y have the same sign, and all have one type",
+    r"(relu|leaky_relu)'s shortcut, vjp: [xg]  →  [xyg]": "x and y have the same sign, and all have one type and shape",
+    r"linear's shortcut, vjp: w  →  [ybgx]|matmul's shortcut, vjp: b  →  a": "asked for its size only, by which two threads share",
+    r"conv2d_weight_gradient's shortcut, forward: g  →  x": "asked for its size only, likewise",
     r"normalize's shortcut, vjp: x  →  [yg]": "asked for its shape only, which is that of all",
     r"abs\[0\]: x cut off": "sign x is locally constant",
     r"max_pool\[0\]: x cut off": "which place wins is locally constant",
