@@ -16,7 +16,7 @@ G_RATE = 3          # G's learning rate by D's, where both are convolutional wit
 WARM = 500          # steps until it is, see `warm_up`
 NOISE = 0.3, 4000   # σ of what is added there to all that D sees, and the step when it has gone
 DEFAULTS = {
-    "conv": dict(steps=6000, batch_size=32, lr=1e-3, width=16, latent=64),
+    "conv": dict(steps=5500, batch_size=32, lr=1e-3, width=16, latent=64),
     "mlp": dict(steps=4000, batch_size=64, lr=2e-4, width=256, latent=64),
     "points": dict(steps=5000, batch_size=256, lr=1e-3, width=128, latent=16),
 }

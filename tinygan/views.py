@@ -47,6 +47,8 @@ class Noise:
 
     def __call__(self, x, step=0):
         std = self.std if self.until is None else self.std * max(0.0, 1 - step / self.until)
+        if not std:
+            return x
         n = rng("view").standard_normal(x.shape, dtype=np.float32).astype(x.dtype)
         return x + std * to_device(n, device_of(data_of(x)))
 
