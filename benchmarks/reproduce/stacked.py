@@ -9,9 +9,10 @@ take hours of a GPU. **This is the same question at a tenth of the size, so the 
 theirs**; --channels 3 is the full number of modes, with the networks here.
 
     data        the 10,000 digits that come with the package; a batch is {batch} fresh images
-    G, D        the networks of `tinygan train` with so many channels: 64 → 256 → 7×7×32 → 14×14×16 → 28×28, and its mirror
+    G, D        the networks of `tinygan train` with so many channels: 64 → 256 → 256 → 7×7×32 → 14×14×16 → 28×28, and D with one
+                dense layer
     training    Adam {lr:g}, {steps:,} steps of one move each
-    dcgan       non-saturating loss, D with BatchNorm
+    dcgan       non-saturating loss, D with BatchNorm, G's rate three times D's, noise on what D sees, as `tinygan train` plays
     packed      the same, and D sees two images per verdict, side by side in its channels: half as many verdicts of as many
                 images, where PacGAN takes as many verdicts of twice the images
     r3gan       relativistic loss with R1 and R2, D without BatchNorm (Huang et al. 2024)
