@@ -29,8 +29,8 @@ from .shortcuts import plain
 __version__ = "0.1.0"
 
 __all__ = [
-    "Op", "Randomness", "Tensor", "backend", "conv", "cpu", "cpu_conv", "cpu_threads", "data",
-    "gpu", "grad", "gradcheck", "interruption", "losses", "metrics", "models", "nn", "no_grad",
-    "op", "ops", "optim", "pick_device", "plain", "plot", "rng", "seed", "to_device", "to_host",
-    "train",
+    "Op", "Randomness", "Tensor", "backend", "conv", "cpu", "cpu_conv", "cpu_threads",
+    "data", "gpu", "grad", "gradcheck", "interruption", "losses", "metrics", "models", "nn",
+    "no_grad", "op", "ops", "optim", "pick_device", "plain", "plot", "rng", "seed", "to_device",
+    "to_host", "train",
 ]

@@ -20,13 +20,12 @@ import weakref
 
 import numpy as np
 
-from . import cpu_threads, elementwise, nn, ops, optim, products, reductions, tape, train
-from .cpu_threads import both, each, halves
+from . import elementwise, nn, ops, optim, products, reductions, tape, train
+from .cpu_threads import both, each, halves, sum_rows
 
+GROUP = 6 << 20         # bytes of windows worked on at a time: they fit into the last-level cache
 SMALL = 1 << 15         # numbers of a parameter that is joined with others of its kind
 BLOCK = 1 << 16         # numbers that an optimiser moves at a time: all it reads stays in the cache
-GROUP = 6 << 20         # bytes of windows worked on at a time: they fit into the last-level cache
-PIECE = 256             # rows that are added up before the sums of such pieces are added up
 
 
 def keep_freed_memory():
@@ -52,36 +51,7 @@ if os.environ.get("TINYGAN_KEEP_MEMORY") == "1":
     keep_freed_memory()
 
 
-def groups(x, bytes_per_image, most):
-    """Slices of the batch x whose windows fill at most so many bytes (or hold one image); two or
-    more where a second thread can take one."""
-    size = max(1, most // max(1, bytes_per_image))
-    if cpu_threads.pays(len(x) * bytes_per_image):
-        size = min(size, max(1, -(-len(x) // 2)))
-    return [slice(i, i + size) for i in range(0, len(x), size)]
-
-
 # -------------------------------------------------------------------------- sums and activations
-
-
-def sum_rows(x):
-    """The array x (..., C) summed over all axes but the last, as a product with a vector of ones.
-
-    NumPy's own sum runs on one core and, for few channels, in short loops. Rows of several pixels
-    are joined, so that they are long. Thousands of rows are summed in pieces first, because
-    float32 loses a digit where many numbers are added one after the other.
-    """
-    c = x.shape[-1]
-    if x.size == 0:
-        return np.zeros(c, dtype=x.dtype)
-    wide = x.reshape(-1, c if x.ndim < 3 else x.shape[-2] * c)
-    pieces = len(wide) // PIECE
-    if pieces > 3:
-        first = wide[:pieces * PIECE].reshape(pieces, PIECE, -1)
-        ones, sums = np.ones(PIECE, x.dtype), np.empty((pieces, wide.shape[1]), x.dtype)
-        each(lambda i: np.matmul(ones, first[i], out=sums[i]), halves(first))
-        wide = np.concatenate([sums, wide[pieces * PIECE:]])
-    return (np.ones(len(wide), dtype=x.dtype) @ wide).reshape(-1, c).sum(axis=0)
 
 
 @tape.unbroadcast.shortcut("numpy")
@@ -92,6 +62,21 @@ class SumAsProduct:
         if g.ndim < 2 or len(shape) != 1 or shape[0] != g.shape[-1] or shape[0] == 1:
             return None
         return sum_rows(g), None
+
+
+def where_positive(g, x, slope=0):
+    """g where x > 0, and slope · g elsewhere."""
+    share = np.empty(x.shape, dtype=g.dtype)
+
+    def half(i):
+        part = share[i]
+        part[...] = x[i] > 0
+        if slope:
+            part *= 1 - slope
+            part += slope
+        part *= g[i]
+    each(half, halves(x))
+    return share
 
 
 @elementwise.leaky_relu.shortcut("numpy")
@@ -110,21 +95,12 @@ class LargerOfTwo:
         return y, None
 
     def vjp(g, y, saved, wanted, x, *, slope):
-        share = np.empty(x.shape, dtype=g.dtype)
-
-        def half(i):
-            part = share[i]
-            part[...] = x[i] > 0
-            part *= 1 - slope
-            part += slope
-            part *= g[i]
-        each(half, halves(x))
-        return [share]
+        return [where_positive(g, x, slope)]
 
 
 @elementwise.relu.shortcut("numpy")
-class ReluByHalves:
-    """In two threads. (x > 0) as numbers where it lies, without a third array."""
+class LargerThanZero:
+    """By halves. (x > 0) as numbers where it lies, without a third array."""
 
     def forward(x):
         y = np.empty_like(x)
@@ -132,14 +108,7 @@ class ReluByHalves:
         return y, None
 
     def vjp(g, y, saved, wanted, x):
-        share = np.empty(x.shape, dtype=g.dtype)
-
-        def half(i):
-            part = share[i]
-            part[...] = x[i] > 0
-            part *= g[i]
-        each(half, halves(x))
-        return [share]
+        return [where_positive(g, x)]
 
 
 @products.matmul.shortcut("numpy")

@@ -10,8 +10,7 @@ import numpy as np
 
 from . import conv, cpu, pooling, windows
 from .checks import pair
-from .cpu import groups
-from .cpu_threads import each, halves
+from .cpu_threads import each, halves, shared_groups
 from .cpu_winograd import tiles
 from .windows import output_size
 
@@ -73,7 +72,7 @@ class ConvolutionInGroups:
 
         def some(i):
             np.matmul(_columns(x[i], kernel, how), matrix, out=y[i].reshape(-1, o))
-        each(some, groups(x, ho * wo * len(matrix) * x.itemsize, cpu.GROUP))
+        each(some, shared_groups(x, ho * wo * len(matrix) * x.itemsize, cpu.GROUP))
         return y, None
 
     def vjp(g, y, saved, wanted, *args, **how):
@@ -159,7 +158,7 @@ class SubPixels:
             else:
                 v = (flat @ matrix.T).reshape(-1, ho, wo, kh, kw, c)
             y[i] = windows.fold(v, size=size, **how)
-        each(some, groups(g, ho * wo * len(matrix) * g.itemsize, cpu.GROUP))
+        each(some, shared_groups(g, ho * wo * len(matrix) * g.itemsize, cpu.GROUP))
         return y, None
 
     def vjp(g, y, saved, wanted, *args, **how):
@@ -212,7 +211,7 @@ def _sub_pixels(g, w, size, stride, padding):
         v = (_columns(x, (mh, mw), {}) @ matrix.T).reshape(-1, rows, cols, sh, sw, c)
         v = v.transpose(0, 1, 3, 2, 4, 5).reshape(-1, rows * sh, cols * sw, c)
         y[i] = v[:, ph - a0 * sh:, pw - b0 * sw:][:, :h, :width]
-    each(some, groups(g, rows * cols * mh * mw * o * g.itemsize, cpu.GROUP))
+    each(some, shared_groups(g, rows * cols * mh * mw * o * g.itemsize, cpu.GROUP))
     return y
 
 

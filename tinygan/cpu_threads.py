@@ -16,7 +16,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
+import numpy as np
+
 MOST = 3                # cores: with more of them products may need them all (not measured)
+PIECE = 256             # rows that are added up before the sums of such pieces are added up
 LARGE = 400_000         # bytes: handing over less takes as long as doing it
 
 
@@ -78,11 +81,25 @@ def halves(x):
     return [slice(middle), slice(middle, None)] if middle else [...]
 
 
+def groups(x, bytes_per_image, most):
+    """Slices of the batch x that hold at most so many bytes of windows (or one image)."""
+    size = max(1, most // max(1, bytes_per_image))
+    return [slice(i, i + size) for i in range(0, len(x), size)]
+
+
+def shared_groups(x, bytes_per_image, most):
+    """The same, but two or more if that pays."""
+    if pays(len(x) * bytes_per_image):
+        most = min(most, -(-len(x) // 2) * bytes_per_image)
+    return groups(x, bytes_per_image, most)
+
+
 def each(f, items):
     """f(item) for each item, by both threads if the other one is free."""
-    todo, turn = [*items], threading.Lock()
+    todo = [*items]
     if len(todo) == 1:
         return f(*todo)
+    turn = threading.Lock()
 
     def work():
         try:
@@ -111,3 +128,23 @@ def both(size, wanted, *functions):
         found[i] = functions[i]()
     each(call, [i for i, w in enumerate(wanted) if w])
     return found
+
+
+def sum_rows(x):
+    """The array x (..., C) summed over all axes but the last, as a product with a vector of ones.
+
+    NumPy's own sum runs on one core and, for few channels, in short loops. Rows of several pixels
+    are joined, so that they are long. Thousands of rows are summed in pieces first, because
+    float32 loses a digit where many numbers are added one after the other.
+    """
+    c = x.shape[-1]
+    if x.size == 0:
+        return np.zeros(c, dtype=x.dtype)
+    wide = x.reshape(-1, c if x.ndim < 3 else x.shape[-2] * c)
+    pieces = len(wide) // PIECE
+    if pieces > 3:
+        first = wide[:pieces * PIECE].reshape(pieces, PIECE, -1)
+        ones, sums = np.ones(PIECE, x.dtype), np.empty((pieces, wide.shape[1]), x.dtype)
+        each(lambda i: np.matmul(ones, first[i], out=sums[i]), halves(first))
+        wide = np.concatenate([sums, wide[pieces * PIECE:]])
+    return (np.ones(len(wide), dtype=x.dtype) @ wide).reshape(-1, c).sum(axis=0)

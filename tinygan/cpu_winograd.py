@@ -34,7 +34,7 @@ import numpy as np
 
 from . import cpu
 from .checks import pair
-from .cpu_threads import each
+from .cpu_threads import each, shared_groups
 
 LEAST = 60              # see `pay`
 NINE = list(itertools.product(range(3), repeat=2))
@@ -165,7 +165,7 @@ class Tiles:
     def _groups(self, itemsize):
         """Slices of the batch whose tiles stay in the cache."""
         size = 4 * sum(self.rows) * sum(self.columns) * self.c * itemsize
-        return cpu.groups(range(self.n), size, cpu.GROUP)
+        return shared_groups(range(self.n), size, cpu.GROUP)
 
     def _taps(self, w):
         """w (4, 4, C, O) as 2×2 taps of 4 C inputs: a view (2, 2, 2, 2 C, O)."""

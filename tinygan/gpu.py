@@ -18,7 +18,8 @@ import numpy as np
 from . import conv, elementwise, optim, pooling, reductions, shapes, train, windows
 from .backend import xp
 from .checks import pair
-from .cpu import OnePass, corrected, groups, over_all_but_last
+from .cpu import OnePass, corrected, over_all_but_last
+from .cpu_threads import groups
 from .windows import output_size
 
 COLUMNS = 256 << 20     # bytes of windows that a convolution holds at a time

@@ -62,11 +62,11 @@ class BatchNorm(Norm):
         y = ops.normalize(x, self.weight, self.bias, axis=tuple(range(x.ndim - 1)), eps=self.eps,
                           statistics=statistics)
         mean, var = (s.reshape(-1) for s in statistics)
-        self.running_mean = self.moved(self.running_mean, mean)
-        self.running_var = self.moved(self.running_var, var, n / (n - 1))  # as PyTorch keeps it
+        self.running_mean = self._moved(self.running_mean, mean)
+        self.running_var = self._moved(self.running_var, var, n / (n - 1))  # as PyTorch keeps it
         return y
 
-    def moved(self, average, value, factor=1):
+    def _moved(self, average, value, factor=1):
         """The running average after one more factor · value, a new array of the same type."""
         kept, new = 1 - self.momentum, self.momentum * factor
         return (kept * average + new * value).astype(average.dtype, copy=False)

@@ -54,8 +54,8 @@ def build(config, shape):
     norm, pack, spectral = (options.pop(key) for key in ("norm", "pack", "spectral"))
     pack = getattr(config, "pack", None) or pack
     if (getattr(config, "batch_size", None) or pack) % pack:
-        raise ValueError(f"{name}: a batch of {config.batch_size} cannot be divided into packs of "
-                         f"{pack}")
+        raise ValueError(f"{name}: a batch of {config.batch_size} cannot be divided into packs "
+                         f"of {pack}")
     if pack > 1 and getattr(config, "classes", 0):
         raise ValueError(f"{name}: packed samples have several labels, but D takes one: leave out "
                          "either the classes or the packing")
@@ -65,9 +65,7 @@ def build(config, shape):
         SpectralNorm.everywhere(d)
         if getattr(config, "condition", None) == "projection":
             d.table = SpectralNorm(d.table)
-    g, average = generator(), generator()
-    for net in (g, average, d):
-        net.to(config.device)
+    g, average, d = (net.to(config.device) for net in (generator(), generator(), d))
     for key in options.keys() & {"penalty", "after_d"}:
         make, *strengths = options[key]
         options[key] = make(strengths[len(shape) == 1])
